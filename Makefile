@@ -1,0 +1,51 @@
+# make run | test | build | up | down | images        (`make help` lists them all)
+
+VENV   := .venv
+PYTHON ?= python3
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint build lock images up down clean
+
+help: ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+run: $(STAMP) ## start everything on http://127.0.0.1:3000, watching ./images (IMAGES_DIR, DATA_DIR, HOST, PORT, MODELS_DIR, MODEL_PROFILE)
+	@exec $(BIN)/python -m standalone
+
+test: lint ## install, lint, type-check, and run the whole test suite
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: $(STAMP) ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+build: $(STAMP) ## create .venv and install everything
+
+$(STAMP): requirements.lock pyproject.toml
+	@echo "==> Preparing $(VENV) (the first time downloads about 3 GB; torch is the largest part)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --editable .
+	@touch $@
+	@echo "==> $(VENV) is ready"
+
+lock: $(STAMP) ## resolve requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --python-version 3.11 \
+	  --no-header --no-annotate --quiet --upgrade --output-file requirements.lock
+
+images: ## build the container images
+	docker compose build
+
+up: ## start the services in containers, with a Qdrant server, Prometheus and Grafana
+	docker compose up --build --detach
+
+down: ## stop them; their volumes stay
+	docker compose down
+
+clean: ## remove caches and the environment; pictures and data stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

@@ -1,0 +1,125 @@
+"""One hierarchy; each class is a decision of whoever catches it.
+
+ImageSearchError
+├── Unavailable                 try again later (HTTP 503, Retry-After)
+│   ├── Overloaded              ... because a bounded queue is full
+│   ├── ModelUnavailable        ... because the model service does not answer
+│   │   └── NoModel             ... because no weights are to be had
+│   ├── ModelCrashed            ... because it died or hung while it had this picture: counts against the picture
+│   ├── VectorsUnavailable      ... because Qdrant does not answer
+│   └── CatalogUnavailable      ... because the watcher does not answer
+└── Rejected                    don't repeat it as it is (HTTP 4xx)
+    ├── ImageRejected           the bytes can't become an image; carries a Reason
+    ├── MalformedRequest        not parseable (400)
+    ├── InvalidRequest          parsed, but not acceptable (422)
+    ├── UnsupportedMediaType    415
+    ├── PayloadTooLarge         413
+    ├── Unauthorized            401
+    ├── NotFound                404
+    └── Conflict                409
+
+The HTTP mapping stands once, in `core.web`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a file is not indexed: the closed set of reason codes of `/api/v1/failures`."""
+
+    EMPTY_FILE = "empty_file"
+    NOT_AN_IMAGE = "not_an_image"
+    UNSUPPORTED_FORMAT = "unsupported_format"
+    TRUNCATED = "truncated"
+    CORRUPT = "corrupt"
+    TOO_MANY_BYTES = "too_many_bytes"
+    TOO_MANY_PIXELS = "too_many_pixels"
+    PERMISSION_DENIED = "permission_denied"
+    UNREADABLE = "unreadable"
+    CRASHES_MODEL = "crashes_model"
+    IGNORED = "ignored"
+
+
+class ImageSearchError(Exception):
+    """Root of everything this product raises on purpose.
+
+    `str(error)` is fit to be shown to a user: it never holds a path outside the watched folder, a trace or a secret.
+    """
+
+
+class Unavailable(ImageSearchError):
+    """Something this needs is away or busy; the same call may succeed later."""
+
+    def __init__(self, message: str, *, retry_after_s: float = 5.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Overloaded(Unavailable):
+    """A bounded queue is full; refused before any work was done."""
+
+
+class ModelUnavailable(Unavailable):
+    """The model service does not answer, or is still loading."""
+
+
+class NoModel(ModelUnavailable):
+    """The model service runs, but no weights are to be had; the message says where to put them."""
+
+
+class ModelCrashed(Unavailable):
+    """The model service died or hung while it worked on this very input, so a retry is counted against the input."""
+
+
+class VectorsUnavailable(Unavailable):
+    """Qdrant does not answer."""
+
+
+class CatalogUnavailable(Unavailable):
+    """The watcher does not answer."""
+
+
+class Rejected(ImageSearchError):
+    """The caller's input is at fault; repeating it as it is cannot help."""
+
+
+class ImageRejected(Rejected):
+    """These bytes cannot become an image."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class MalformedRequest(Rejected):
+    """The request cannot be parsed."""
+
+
+class InvalidRequest(Rejected):
+    """The request is understood and not acceptable. `field` names the offending part where there is one."""
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class UnsupportedMediaType(Rejected):
+    """The request's content type is not one that this route reads."""
+
+
+class PayloadTooLarge(Rejected):
+    """The request is larger than the byte limit."""
+
+
+class Unauthorized(Rejected):
+    """No valid credential came with the request."""
+
+
+class NotFound(Rejected):
+    """There is no such thing here."""
+
+
+class Conflict(Rejected):
+    """It was done already."""

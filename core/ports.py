@@ -1,0 +1,218 @@
+"""What the services ask of the world, as Protocols. Adapters are chosen in `__main__` and `standalone/compose.py` only.
+
+Every method may raise the `Unavailable` of its port (`ModelUnavailable`, `VectorsUnavailable`, `CatalogUnavailable`); further errors are named.
+Every adapter is an async context manager; nothing works before it was entered or after it was left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from core.schemas import (
+    FailurePage,
+    ImageAnalysis,
+    ImageRecord,
+    IngestionStatus,
+    ModelsInfo,
+    Priority,
+    Segment,
+    SegmentMode,
+    Space,
+    TextEmbeddings,
+    Vector,
+)
+
+Payload = Mapping[str, Any]
+
+
+# --- the model service -----------------------------------------------------------------------------------------------
+
+
+class Embedder(Protocol):
+    """Pictures and words to vectors and segments."""
+
+    async def info(self) -> ModelsInfo:
+        """What is loaded now."""
+        ...
+
+    async def embed_texts(self, texts: Sequence[str], *, priority: Priority = Priority.QUERY) -> TextEmbeddings:
+        """Embed words into the text-and-image space, in input order. Raises NoModel, Overloaded."""
+        ...
+
+    async def analyse(
+        self, image: bytes, *, segments: SegmentMode = SegmentMode.STANDARD, priority: Priority = Priority.INGEST
+    ) -> ImageAnalysis:
+        """Decode, segment and embed one picture in every space. Raises ImageRejected, NoModel, Overloaded, ModelCrashed."""
+        ...
+
+
+# --- the vectors -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The payload field equals, or holds among its values, one of `any_of`."""
+
+    key: str
+    any_of: tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The payload field lies within the closed interval; None leaves a side open."""
+
+    key: str
+    gte: float | None = None
+    lte: float | None = None
+
+
+Condition = Match | Range
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A filter that Qdrant evaluates: all of `must`, none of `must_not`. Every key needs a payload index (`core.points`)."""
+
+    must: tuple[Condition, ...] = ()
+    must_not: tuple[Condition, ...] = ()
+
+
+ANYTHING = Where()
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A vector with its payload. `id` is a UUID string."""
+
+    id: str
+    vector: Vector
+    payload: Payload
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An answer of `query`: cosine similarity in -1..1, higher is nearer."""
+
+    id: str
+    score: float
+    payload: Payload
+    vector: Vector | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A stored point as `retrieve` and `scroll` return it."""
+
+    id: str
+    payload: Payload
+    vector: Vector | None = None
+
+
+class VectorStore(Protocol):
+    """Collections of points: Qdrant Edge in the process or a Qdrant server, one contract (tests/congruence)."""
+
+    async def ensure(self, space: Space) -> None:
+        """Create the space's collection and payload indexes if they are missing. Raises InvalidRequest if its dimension differs."""
+        ...
+
+    async def collections(self) -> list[str]:
+        """Names of the collections that exist, sorted."""
+        ...
+
+    async def upsert(self, collection: str, points: Sequence[Point]) -> None:
+        """Write points, replacing those with the same id. On return they survive `kill -9` and are seen by `query`."""
+        ...
+
+    async def query(
+        self,
+        collection: str,
+        vector: Vector,
+        *,
+        where: Where = ANYTHING,
+        limit: int = 10,
+        offset: int = 0,
+        min_score: float | None = None,
+        with_vectors: bool = False,
+    ) -> list[Hit]:
+        """Nearest points, best first; a collection that does not exist is empty."""
+        ...
+
+    async def retrieve(self, collection: str, ids: Sequence[str], *, with_vectors: bool = False) -> list[Record]:
+        """The points that exist among `ids`, in any order."""
+        ...
+
+    def scroll(
+        self, collection: str, *, where: Where = ANYTHING, with_payload: bool = True, batch: int = 1000
+    ) -> AsyncIterator[Record]:
+        """All matching points in order of their id."""
+        ...
+
+    async def set_payload(self, collection: str, where: Where, payload: Payload) -> None:
+        """Merge `payload` into every matching point; other fields and the vector stay."""
+        ...
+
+    async def delete(self, collection: str, where: Where) -> None:
+        """Remove every matching point; a collection that does not exist is empty. An empty `where` is refused with ValueError."""
+        ...
+
+    async def count(self, collection: str, *, where: Where = ANYTHING) -> int:
+        """Exact number of matching points."""
+        ...
+
+    async def flush(self) -> None:
+        """On return everything written before survives a power cut."""
+        ...
+
+
+# --- the catalog -----------------------------------------------------------------------------------------------------
+
+
+class Catalog(Protocol):
+    """The watcher, seen from the search service: what lies in the folder and how far it is."""
+
+    async def status(self) -> IngestionStatus: ...
+
+    async def image(self, image_id: str) -> ImageRecord:
+        """Raises NotFound."""
+        ...
+
+    async def failures(self, *, limit: int = 100, offset: int = 0, ignored: bool = False) -> FailurePage:
+        """Files that are not indexed, newest first; with `ignored` also those that were left alone because they are no pictures."""
+        ...
+
+    async def notice(self, path: str) -> ImageRecord:
+        """Admit a complete file (path relative to the folder) now instead of waiting for its event. Raises NotFound, ImageRejected."""
+        ...
+
+    async def delete(self, image_id: str) -> None:
+        """Remove the image's files from the folder, and its points. Raises NotFound."""
+        ...
+
+    async def resegment(self, image_id: str, mode: SegmentMode) -> list[Segment]:
+        """Segment the picture again, replace its segment points, and return the segments. Raises NotFound, ImageRejected."""
+        ...
+
+
+# --- the job ledger --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """What `stat` tells of a file: enough to know that it is the same, unchanged file."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A claimed image: this worker alone drives it until the lease ends."""
+
+    image_id: str
+    paths: tuple[str, ...]
+    attempts: int
+    lease_id: str
+    noticed_at: float = field(compare=False, default=0.0)

@@ -1,0 +1,238 @@
+"""Wire models shared by the services: what crosses a process boundary, and nothing else.
+
+Vectors travel as base64 of little-endian float32, because 20 segments of 2,048 numbers as JSON text cost more than the model.
+Boxes are COCO's `[x, y, width, height]` in pixels of the upright picture; masks are COCO's compressed run-length encoding.
+"""
+
+from __future__ import annotations
+
+import base64
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+from core.errors import Reason
+
+Vector = NDArray[np.float32]
+"""One embedding: shape (dim,), L2-normalised."""
+
+BBox = tuple[float, float, float, float]
+"""`[x, y, width, height]`, pixels of the upright picture, origin at its top left."""
+
+CONTENT_HASH_PATTERN = r"^[0-9a-f]{64}$"
+ImageId = Annotated[str, Field(pattern=CONTENT_HASH_PATTERN, description="SHA-256 of the file's bytes, hexadecimal")]
+
+
+def _decode_vector(value: Any) -> Any:
+    if isinstance(value, str):
+        return np.frombuffer(base64.b64decode(value, validate=True), dtype="<f4").astype(np.float32)
+    return value
+
+
+def _encode_vector(vector: Vector) -> str:
+    return base64.b64encode(np.ascontiguousarray(vector, dtype="<f4").tobytes()).decode("ascii")
+
+
+WireVector = Annotated[
+    Vector,
+    BeforeValidator(_decode_vector),
+    PlainSerializer(_encode_vector, return_type=str),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64", "description": "little-endian float32"}),
+]
+
+
+class Wire(BaseModel):
+    """Base of all wire models: immutable, and an unknown field is an error rather than a surprise."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, protected_namespaces=())
+
+
+# --- models and embeddings -------------------------------------------------------------------------------------------
+
+
+class Space(Wire):
+    """One embedding space. Vectors of different spaces never meet: each has its own collection."""
+
+    collection: str = Field(description="collection name: model and revision, e.g. `clip-vit-base-patch32-3d74acf9`")
+    model_name: str = Field(description="what a user calls it, e.g. `CLIP`; answered as `model_name`")
+    dim: int = Field(ge=1)
+    text: bool = Field(description="whether words can be embedded into it as well as pictures")
+
+
+class ModelCard(Wire):
+    """One loaded or missing part of the profile, as `/status` and `/health` show it."""
+
+    role: Literal["embedder", "segmenter"]
+    model_name: str
+    source: str = Field(description="hub id or file name the weights came from; never a full path")
+    revision: str
+    runtime: str = Field(description="e.g. `torch 2.15.0`")
+    device: str
+    precision: str
+
+
+class EngineState(StrEnum):
+    LOADING = "loading"
+    READY = "ready"
+    NO_MODEL = "no_model"
+
+
+class ModelsInfo(Wire):
+    """What the model service can do now. `spaces[0]` is the space that answers text."""
+
+    state: EngineState
+    profile: str = Field(description="the profile in use: `clip`, `starter`, or a folder of MODELS_DIR")
+    requested_profile: str
+    notice: str | None = Field(
+        default=None, description="what a user must know: a fallback, a missing part, where to put weights"
+    )
+    spaces: tuple[Space, ...] = ()
+    models: tuple[ModelCard, ...] = ()
+    fingerprint: str = Field(default="", description="changes whenever the vectors or segments of a picture would change")
+
+
+class Embedding(Wire):
+    collection: str
+    vector: WireVector
+
+
+class MaskRle(Wire):
+    """COCO compressed RLE, column-major. `size` is [height, width], at most 640 on the long side: scale it to the picture."""
+
+    size: tuple[int, int]
+    counts: str
+
+
+class Segment(Wire):
+    """One instance mask found in a picture."""
+
+    n: int = Field(ge=0, description="its number within the picture")
+    label: str
+    score: float = Field(ge=0, le=1)
+    bbox: BBox
+    area: float = Field(ge=0, le=1, description="the mask's share of the picture")
+    mask: MaskRle
+
+
+class AnalysedSegment(Segment):
+    embeddings: tuple[Embedding, ...]
+
+
+class SegmentMode(StrEnum):
+    """How thoroughly to look for segments; `quick` and `full` are what the API's `segment` route offers."""
+
+    NONE = "none"
+    QUICK = "quick"
+    STANDARD = "standard"
+    FULL = "full"
+
+
+class Priority(StrEnum):
+    """Queries overtake ingestion in the model service's queue."""
+
+    QUERY = "query"
+    INGEST = "ingest"
+
+
+class ImageAnalysis(Wire):
+    """Everything the model service knows of one picture, from one round trip."""
+
+    content_hash: ImageId
+    width: int = Field(ge=1, description="of the upright picture")
+    height: int = Field(ge=1)
+    format: str = Field(description="as Pillow names it, e.g. `JPEG`")
+    taken_at: datetime | None = Field(default=None, description="EXIF DateTimeOriginal; UTC is assumed where no offset is given")
+    fingerprint: str = Field(description="of the models that made it, as in `ModelsInfo`")
+    embeddings: tuple[Embedding, ...]
+    segments: tuple[AnalysedSegment, ...] = ()
+
+
+class TextEmbeddings(Wire):
+    space: Space
+    vectors: tuple[WireVector, ...]
+
+
+class EmbedTextRequest(Wire):
+    texts: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...], Field(min_length=1, max_length=64)]
+    priority: Priority = Priority.QUERY
+
+
+# --- the catalog: what the watcher knows of the folder ---------------------------------------------------------------
+
+
+class ImageState(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    INDEXED = "indexed"
+    FAILED = "failed"
+
+
+class ImageRecord(Wire):
+    """One image (identity: its bytes) and where it lies."""
+
+    image_id: ImageId
+    state: ImageState
+    reason: Reason | None = None
+    detail: str | None = None
+    paths: tuple[str, ...] = Field(description="relative to the watched folder, `/` between parts")
+    bytes: int
+    width: int | None = None
+    height: int | None = None
+    segments: int = 0
+    attempts: int = 0
+    noticed_at: datetime
+    indexed_at: datetime | None = None
+
+
+class Failure(Wire):
+    """One file that is not indexed, and why."""
+
+    path: str
+    reason: Reason
+    detail: str | None = None
+    image_id: ImageId | None = None
+    failed_at: datetime
+
+
+class FailurePage(Wire):
+    failures: tuple[Failure, ...]
+    total: int
+
+
+class StateCounts(Wire):
+    """Images by state."""
+
+    pending: int = 0
+    running: int = 0
+    indexed: int = 0
+    failed: int = 0
+
+
+class WatcherStatus(Wire):
+    state: Literal["starting", "watching", "folder_missing", "draining"]
+    observer: Literal["inotify", "native", "polling"]
+    last_reconcile_at: datetime | None = None
+    reconciling: bool = False
+    settling: int = Field(default=0, description="files seen but still being written")
+    waiting_for: str | None = Field(default=None, description="why ingestion stands still, if it does")
+
+
+class IngestionStatus(Wire):
+    images: StateCounts
+    segments: int
+    rate_per_s: float = Field(description="images indexed a second, over the last minute of work")
+    eta_s: float | None = None
+    watcher: WatcherStatus
+
+
+# --- health ----------------------------------------------------------------------------------------------------------
+
+
+class Health(Wire):
+    status: Literal["ok", "unavailable"]
+    detail: str | None = None
+    checks: dict[str, str] = Field(default_factory=dict)

@@ -1,0 +1,45 @@
+"""Settings that every service has. Values come from the environment, are checked once in `__main__`, and are passed in as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServiceSettings(BaseSettings):
+    """Base of `ModelSettings`, `WatcherSettings` and `SearchSettings`; each field is one row of docs/reference/settings.md."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, protected_namespaces=())
+
+    host: str = Field(default="127.0.0.1", description="address to listen on; beyond loopback, writing needs `API_KEYS`")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least severe log event to print")
+    log_format: Literal["auto", "console", "json"] = Field(default="auto", description="`auto`: console on a terminal, else JSON")
+    shutdown_grace_s: float = Field(
+        default=8.0, gt=0, le=60, description="time for work in flight to end after SIGTERM or Ctrl-C"
+    )
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+
+class FolderSettings(ServiceSettings):
+    """For the services that touch the watched folder and the durable state."""
+
+    images_dir: Path = Field(default=Path("images"), description="the watched folder")
+    data_dir: Path = Field(default=Path("data"), description="ledger, vectors, feedback, thumbnails, secret")
+    max_image_bytes: int = Field(default=64 * 2**20, gt=0, description="larger files are refused (`too_many_bytes`, HTTP 413)")
+    max_image_pixels: int = Field(
+        default=150_000_000, gt=0, description="larger pictures are not decoded (`too_many_pixels`, HTTP 422)"
+    )
+
+    qdrant_url: str | None = Field(
+        default=None, description="a Qdrant server, e.g. `http://qdrant:6333`; unset: Qdrant embedded in `DATA_DIR`"
+    )
+    qdrant_api_key: str | None = Field(default=None, description="key of that server", repr=False)
+    qdrant_prefer_grpc: bool = Field(default=True, description="use gRPC (port 6334) where the server offers it, else REST")
+    qdrant_timeout_s: float = Field(default=10.0, gt=0, description="time-out of one call to that server")

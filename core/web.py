@@ -1,0 +1,250 @@
+"""aiohttp ground work shared by the services: one error shape (RFC 9457), request ids, one log line a request, serving.
+
+Domain modules raise `core.errors`; this module alone knows what HTTP makes of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import re
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
+
+import structlog
+from aiohttp import hdrs, web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from pydantic import BaseModel, ValidationError
+
+from core.errors import (
+    Conflict,
+    ImageRejected,
+    ImageSearchError,
+    InvalidRequest,
+    MalformedRequest,
+    NoModel,
+    NotFound,
+    Overloaded,
+    PayloadTooLarge,
+    Reason,
+    Unauthorized,
+    Unavailable,
+    UnsupportedMediaType,
+)
+
+if TYPE_CHECKING:
+    import socket
+
+log = structlog.get_logger()
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+PROBLEM_JSON = "application/problem+json"
+_REQUEST_ID_HEADER = "X-Request-ID"
+_USABLE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+_STATUS: dict[type[ImageSearchError], int] = {
+    MalformedRequest: 400,
+    Unauthorized: 401,
+    NotFound: 404,
+    Conflict: 409,
+    PayloadTooLarge: 413,
+    UnsupportedMediaType: 415,
+    InvalidRequest: 422,
+    Unavailable: 503,
+}
+_REASON_STATUS = {Reason.TOO_MANY_BYTES: 413, Reason.NOT_AN_IMAGE: 415, Reason.UNSUPPORTED_FORMAT: 415, Reason.EMPTY_FILE: 422}
+
+
+class HttpMetrics:
+    """Request counters of one service."""
+
+    def __init__(self, registry: CollectorRegistry, service: str) -> None:
+        labels = ("service", "method", "route", "status")
+        self._service = service
+        self._requests = Counter("http_requests_total", "HTTP requests answered", labels, registry=registry)
+        self._seconds = Histogram("http_request_duration_seconds", "Time to answer", labels[:3], registry=registry)
+
+    def observe(self, method: str, route: str, status: int, duration_s: float) -> None:
+        self._requests.labels(self._service, method, route, str(status)).inc()
+        self._seconds.labels(self._service, method, route).observe(duration_s)
+
+
+def problem(
+    status: int, detail: str, *, request_id: str, code: str | None = None, headers: dict[str, str] | None = None, **extra: Any
+) -> web.Response:
+    """An RFC 9457 problem document. `code` is stable for programs; `detail` is for people."""
+    title = HTTPStatus(status).phrase
+    document = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code or title.lower().replace(" ", "_").replace("-", "_"),
+        "request_id": request_id,
+        **extra,
+    }
+    return web.json_response(document, status=status, content_type=PROBLEM_JSON, headers=headers)
+
+
+def status_of(error: ImageSearchError) -> int:
+    """The HTTP status that an error of ours becomes."""
+    if isinstance(error, ImageRejected):
+        return _REASON_STATUS.get(error.reason, 422)
+    return next((_STATUS[cls] for cls in type(error).__mro__ if cls in _STATUS), 500)
+
+
+def _problem_of(error: ImageSearchError, request_id: str) -> web.Response:
+    status = status_of(error)
+    headers: dict[str, str] = {}
+    extra: dict[str, Any] = {}
+    code: str | None = None
+    match error:
+        case Unavailable():
+            headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+            code = {NoModel: "no_model", Overloaded: "overloaded"}.get(type(error))
+        case ImageRejected():
+            code = error.reason.value
+        case Unauthorized():
+            headers["WWW-Authenticate"] = "Bearer"
+        case InvalidRequest(field=str(field)):
+            extra["errors"] = [{"field": field, "message": str(error)}]
+        case _:
+            pass
+    return problem(status, str(error), request_id=request_id, code=code, headers=headers, **extra)
+
+
+def _problem_of_http(error: web.HTTPException, request_id: str) -> web.Response:
+    headers = {name: error.headers[name] for name in ("Allow", "Retry-After", "Location") if name in error.headers}
+    detail = {
+        404: "there is nothing at this address",
+        405: "this address does not know that method",
+        413: "the request is larger than allowed",
+    }.get(error.status, error.reason)
+    return problem(error.status, detail, request_id=request_id, headers=headers)
+
+
+def request_id_of(request: web.Request) -> str:
+    request_id: str = request["request_id"]
+    return request_id
+
+
+def _route_of(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return resource.canonical if resource else "unmatched"
+
+
+def error_middleware(metrics: HttpMetrics) -> Any:
+    """Outermost middleware: binds the request id, turns every error into a problem document, writes the one line a request."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        offered = request.headers.get(_REQUEST_ID_HEADER, "")
+        request_id = offered if _USABLE_REQUEST_ID.fullmatch(offered) else uuid4().hex
+        request["request_id"] = request_id
+        started = time.perf_counter()
+        status = 499  # the caller went away, unless an answer says otherwise
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                response = await _answer(request, handler, request_id)
+                status = response.status
+                if not response.prepared:
+                    response.headers[_REQUEST_ID_HEADER] = request_id
+                return response
+            finally:
+                duration_s = time.perf_counter() - started
+                route = _route_of(request)
+                metrics.observe(request.method, route, status, duration_s)
+                level = log.debug if route.startswith(("/health", "/metrics")) else log.info
+                level("request_answered", method=request.method, route=route, status=status, ms=round(duration_s * 1000, 1))
+
+    return middleware
+
+
+async def _answer(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ImageSearchError as error:
+        if status_of(error) >= 500:
+            log.warning("request_refused", error=type(error).__name__, detail=str(error))
+        return _problem_of(error, request_id)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        return _problem_of_http(error, request_id)
+    except (TimeoutError, ConnectionResetError) as error:
+        log.warning("request_broken_off", error=type(error).__name__)
+        return problem(503, "the request could not be completed in time", request_id=request_id, headers={"Retry-After": "5"})
+    except Exception:
+        log.exception("request_failed")
+        return problem(500, "something went wrong on our side; the request id finds it in the log", request_id=request_id)
+
+
+def parse(model: type[ModelT], document: object) -> ModelT:
+    """Validate a decoded JSON document. Raises InvalidRequest naming the first offending field."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise InvalidRequest(f"{field}: {first['msg']}" if field else first["msg"], field=field or None) from None
+
+
+async def read_json(request: web.Request, model: type[ModelT]) -> ModelT:
+    """Read and validate a JSON body. Raises UnsupportedMediaType, MalformedRequest, InvalidRequest, PayloadTooLarge."""
+    if request.content_type != "application/json":
+        raise UnsupportedMediaType("send the request as application/json")
+    try:
+        document = json.loads(await request.text())
+    except web.HTTPRequestEntityTooLarge:
+        raise PayloadTooLarge("the request is larger than allowed") from None
+    except (ValueError, LookupError, RecursionError):  # bad JSON, bad UTF-8, an unknown charset, or brackets without end
+        raise MalformedRequest("the body is not valid JSON") from None
+    return parse(model, document)
+
+
+def json_answer(document: BaseModel, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """Answer with a wire model."""
+    return web.Response(text=document.model_dump_json(), status=status, content_type="application/json", headers=headers)
+
+
+def metrics_route(registry: CollectorRegistry) -> Handler:
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(registry), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE_LATEST})
+
+    return metrics
+
+
+@asynccontextmanager
+async def serving(app: web.Application, listener: socket.socket, *, shutdown_grace_s: float) -> AsyncIterator[None]:
+    """Serve `app` on a bound socket for as long as the context lasts; requests in flight get the grace time to end."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=shutdown_grace_s, handler_cancellation=True)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listener).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def until_signalled() -> None:
+    """Wait for SIGINT or SIGTERM. A second one ends the process at once, as people expect of a second Ctrl-C."""
+    loop = asyncio.get_running_loop()
+    signalled = asyncio.Event()
+
+    def on_signal() -> None:
+        if signalled.is_set():
+            os._exit(130)
+        signalled.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    await signalled.wait()
