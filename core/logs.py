@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TextIO
 
 import structlog
 
 if TYPE_CHECKING:
     from structlog.typing import Processor
+
+
+class _LineClearingHandler(logging.StreamHandler[TextIO]):
+    """Wipes the terminal's current line first, so that a record never lands behind the progress line that stands there."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\r\x1b[K" + super().format(record)
 
 
 def configure(*, level: str, log_format: Literal["auto", "console", "json"], service: str) -> None:
@@ -30,7 +37,7 @@ def configure(*, level: str, log_format: Literal["auto", "console", "json"], ser
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _LineClearingHandler(sys.stderr) if sys.stderr.isatty() else logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer], foreign_pre_chain=shared
