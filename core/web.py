@@ -49,6 +49,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 PROBLEM_JSON = "application/problem+json"
 _REQUEST_ID_HEADER = "X-Request-ID"
+_REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 _USABLE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _STATUS: dict[type[ImageSearchError], int] = {
@@ -133,8 +134,7 @@ def _problem_of_http(error: web.HTTPException, request_id: str) -> web.Response:
 
 
 def request_id_of(request: web.Request) -> str:
-    request_id: str = request["request_id"]
-    return request_id
+    return request[_REQUEST_ID]
 
 
 def _route_of(request: web.Request) -> str:
@@ -149,7 +149,7 @@ def error_middleware(metrics: HttpMetrics) -> Any:
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         offered = request.headers.get(_REQUEST_ID_HEADER, "")
         request_id = offered if _USABLE_REQUEST_ID.fullmatch(offered) else uuid4().hex
-        request["request_id"] = request_id
+        request[_REQUEST_ID] = request_id
         started = time.perf_counter()
         status = 499  # the caller went away, unless an answer says otherwise
         with structlog.contextvars.bound_contextvars(request_id=request_id):

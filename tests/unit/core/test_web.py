@@ -1,0 +1,170 @@
+"""The one error shape, and what each error of ours becomes over HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient
+from prometheus_client import CollectorRegistry, generate_latest
+from pydantic import BaseModel, ConfigDict
+
+from core import web as ours
+from core.errors import (
+    CatalogUnavailable,
+    Conflict,
+    ImageRejected,
+    ImageSearchError,
+    InvalidRequest,
+    MalformedRequest,
+    ModelUnavailable,
+    NoModel,
+    NotFound,
+    Overloaded,
+    PayloadTooLarge,
+    Reason,
+    Unauthorized,
+    UnsupportedMediaType,
+    VectorsUnavailable,
+)
+
+Client = TestClient[web.Request, web.Application]
+ClientFactory = Callable[[web.Application], Awaitable[Client]]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    number: int
+
+
+async def _client(aiohttp_client: ClientFactory, handler: ours.Handler, registry: CollectorRegistry | None = None) -> Client:
+    metrics = ours.HttpMetrics(registry or CollectorRegistry(), "test")
+    app = web.Application(middlewares=[ours.error_middleware(metrics)], client_max_size=1000)
+    app.router.add_post("/things/{name}", handler)
+    return await aiohttp_client(app)
+
+
+def _raising(error: Exception) -> ours.Handler:
+    async def handler(_: web.Request) -> web.Response:
+        raise error
+
+    return handler
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (MalformedRequest("m"), 400, "bad_request"),
+        (Unauthorized("m"), 401, "unauthorized"),
+        (NotFound("m"), 404, "not_found"),
+        (Conflict("m"), 409, "conflict"),
+        (PayloadTooLarge("m"), 413, None),
+        (UnsupportedMediaType("m"), 415, "unsupported_media_type"),
+        (InvalidRequest("m", field="f"), 422, None),
+        (ImageRejected(Reason.TOO_MANY_BYTES, "m"), 413, "too_many_bytes"),
+        (ImageRejected(Reason.NOT_AN_IMAGE, "m"), 415, "not_an_image"),
+        (ImageRejected(Reason.TRUNCATED, "m"), 422, "truncated"),
+        (ImageRejected(Reason.TOO_MANY_PIXELS, "m"), 422, "too_many_pixels"),
+        (Overloaded("m", retry_after_s=2.2), 503, "overloaded"),
+        (NoModel("m"), 503, "no_model"),
+        (ModelUnavailable("m"), 503, "service_unavailable"),
+        (VectorsUnavailable("m"), 503, "service_unavailable"),
+        (CatalogUnavailable("m"), 503, "service_unavailable"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+async def test_each_error_becomes_its_status_in_the_one_shape(
+    aiohttp_client: ClientFactory, error: ImageSearchError, status: int, code: str | None
+) -> None:
+    client = await _client(aiohttp_client, _raising(error))
+    answer = await client.post("/things/x")
+    document = await answer.json(content_type="application/problem+json")
+    assert answer.status == status == document["status"]
+    assert document["detail"] == "m"
+    assert document["request_id"] == answer.headers["X-Request-ID"]
+    assert {"type", "title", "status", "detail", "code", "request_id"} <= document.keys()
+    if code is not None:
+        assert document["code"] == code
+    if status == 503:
+        assert int(answer.headers["Retry-After"]) >= 1
+    if isinstance(error, InvalidRequest):
+        assert document["errors"] == [{"field": "f", "message": "m"}]
+
+
+async def test_retry_after_is_rounded_up_to_whole_seconds(aiohttp_client: ClientFactory) -> None:
+    client = await _client(aiohttp_client, _raising(Overloaded("full", retry_after_s=2.2)))
+    assert (await client.post("/things/x")).headers["Retry-After"] == "3"
+
+
+async def test_an_unexpected_error_reveals_neither_its_text_nor_a_trace(aiohttp_client: ClientFactory) -> None:
+    client = await _client(aiohttp_client, _raising(KeyError("/secret/place")))
+    answer = await client.post("/things/x")
+    text = await answer.text()
+    assert answer.status == 500
+    assert "secret" not in text
+    assert "Traceback" not in text
+    assert json.loads(text)["request_id"]
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("POST", "/nowhere", 404), ("GET", "/things/x", 405)])
+async def test_unknown_addresses_and_methods_are_problems_too(
+    aiohttp_client: ClientFactory, method: str, path: str, status: int
+) -> None:
+    client = await _client(aiohttp_client, _raising(NotFound("m")))
+    answer = await client.request(method, path)
+    assert answer.status == status
+    assert answer.content_type == "application/problem+json"
+    assert status != 405 or "POST" in answer.headers["Allow"]
+
+
+@pytest.mark.parametrize(("offered", "kept"), [("abc-1.2_3", True), ("with spaces", False), ("x" * 65, False), ("", False)])
+async def test_a_usable_request_id_is_kept_and_any_other_replaced(
+    aiohttp_client: ClientFactory, offered: str, kept: bool
+) -> None:
+    client = await _client(aiohttp_client, _raising(NotFound("m")))
+    answer = await client.post("/things/x", headers={"X-Request-ID": offered})
+    assert (answer.headers["X-Request-ID"] == offered) is kept
+    assert answer.headers["X-Request-ID"]
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type", "status"),
+    [
+        (b'{"number": 1}', "application/json", 200),
+        (b'{"number": 1', "application/json", 400),
+        (b"\xff\xfe", "application/json", 400),
+        (b"[" * 900, "application/json", 400),
+        (b"", "application/json", 400),
+        (b'{"number": 1}', "application/json; charset=nonsense", 400),
+        (b'{"number": 1}', "text/plain", 415),
+        (b'{"number": "1"}', "application/json", 422),
+        (b'{"number": true}', "application/json", 422),
+        (b'{"number": 1, "more": 2}', "application/json", 422),
+        (b"{}", "application/json", 422),
+        (b"[]", "application/json", 422),
+        (b"1" * 2000, "application/json", 413),
+    ],
+)
+async def test_a_json_body_is_read_or_refused_by_rule(
+    aiohttp_client: ClientFactory, content: bytes, content_type: str, status: int
+) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return ours.json_answer(await ours.read_json(request, Body))
+
+    client = await _client(aiohttp_client, handler)
+    answer = await client.post("/things/x", data=content, headers={"Content-Type": content_type})
+    assert answer.status == status, await answer.text()
+
+
+async def test_requests_are_counted_by_route_not_by_address(aiohttp_client: ClientFactory) -> None:
+    registry = CollectorRegistry()
+    client = await _client(aiohttp_client, _raising(NotFound("m")), registry)
+    for name in ("a", "b"):
+        await client.post(f"/things/{name}")
+    await client.post("/nowhere")
+    metrics = generate_latest(registry).decode()
+    assert 'http_requests_total{method="POST",route="/things/{name}",service="test",status="404"} 2.0' in metrics
+    assert 'route="unmatched"' in metrics
