@@ -1,0 +1,51 @@
+/** Elements without a framework. Text always goes in as text, so nothing that a file is named after becomes markup. */
+
+/** Make an element: `make("button", { type: "button", class: "x", onclick }, "Go")`. A null or false property is left out. */
+export function make(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else element.setAttribute(name, value === true ? "" : String(value));
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** A stroked 24-unit icon from one path. */
+export function icon(path) {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("aria-hidden", "true");
+  const line = document.createElementNS(SVG, "path");
+  line.setAttribute("d", path);
+  svg.append(line);
+  return svg;
+}
+
+export const ICONS = {
+  close: "M6 6l12 12M18 6L6 18",
+  previous: "M15 5l-7 7 7 7",
+  next: "M9 5l7 7-7 7",
+};
+
+const said = document.getElementById("said");
+
+/** Tell a screen reader what has changed. */
+export function say(text) {
+  said.textContent = text;
+}
+
+const notice = document.getElementById("notice");
+
+/** What the user should know of the models for as long as it holds, e.g. a fallback; null takes it away. */
+export function notify(text) {
+  if (notice.textContent !== (text ?? "")) notice.textContent = text ?? "";
+  notice.hidden = !text;
+}
+
+export const byId = (id) => document.getElementById(id);
+
+export const plural = (count, one, many) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;

@@ -1,0 +1,75 @@
+/** The bar at the foot: how far the folder is indexed, and what stands in the way. */
+
+import * as api from "./api.js";
+import { byId, make, notify, plural } from "./dom.js";
+
+const BUSY_MS = 2000;
+const IDLE_MS = 10000;
+
+export class Ingestion {
+  #box = byId("ingestion");
+  #timer = null;
+  #onFailures;
+  #onStatus;
+
+  constructor({ onFailures, onStatus }) {
+    this.#onFailures = onFailures;
+    this.#onStatus = onStatus;
+    document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(this.#timer) : this.look()));
+  }
+
+  /** Look now, then keep looking: often while there is work, seldom while there is none. */
+  async look() {
+    clearTimeout(this.#timer);
+    let pause = IDLE_MS;
+    try {
+      const status = await api.status();
+      this.#draw(status);
+      notify(status.notice);
+      this.#onStatus(status);
+      if (isBusy(status)) pause = BUSY_MS;
+    } catch (problem) {
+      this.#box.className = "ingestion away";
+      this.#box.replaceChildren(make("span", {}, problem.message));
+    }
+    clearTimeout(this.#timer);
+    if (!document.hidden) this.#timer = setTimeout(() => this.look(), pause);
+  }
+
+  #draw(status) {
+    const { images } = status;
+    const total = images.pending + images.running + images.indexed + images.failed;
+    const done = images.indexed + images.failed;
+    const busy = isBusy(status);
+    this.#box.className = busy ? "ingestion busy" : "ingestion";
+    const failed = make("button", { type: "button", class: "link", onclick: this.#onFailures }, `${images.failed.toLocaleString("en")} not indexed`);
+    this.#box.replaceChildren(
+      ...(busy ? [make("progress", { max: Math.max(1, total), value: done, "aria-label": "Indexed pictures" })] : []),
+      make("span", { class: "strong" }, busy ? `${done.toLocaleString("en")} of ${plural(total, "picture", "pictures")}` : plural(images.indexed, "picture", "pictures")),
+      make("span", {}, plural(status.segments, "region", "regions")),
+      ...(busy && status.rate_per_s > 0 ? [make("span", {}, `${status.rate_per_s.toFixed(1)} a second`)] : []),
+      ...(busy && status.eta_s ? [make("span", {}, `${duration(status.eta_s)} left`)] : []),
+      ...(images.failed ? [failed] : []),
+      make("span", { class: "state" }, wordFor(status)),
+    );
+  }
+}
+
+function isBusy({ images, watcher }) {
+  return images.pending + images.running > 0 || watcher.settling > 0 || watcher.reconciling;
+}
+
+function wordFor({ images, watcher }) {
+  if (watcher.waiting_for) return `Waiting: ${watcher.waiting_for}`;
+  if (watcher.state === "folder_missing") return "The watched folder is missing";
+  if (watcher.settling) return `${plural(watcher.settling, "file is", "files are")} still being written`;
+  if (watcher.reconciling) return "Comparing with the folder";
+  if (images.pending + images.running > 0) return "Indexing";
+  return watcher.state === "watching" ? "Up to date" : watcher.state;
+}
+
+function duration(seconds) {
+  if (seconds < 60) return `${Math.ceil(seconds)} s`;
+  const minutes = Math.round(seconds / 60);
+  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}

@@ -1,0 +1,155 @@
+/** Pictures on their way into the folder: sent, then followed until they are indexed or failed. */
+
+import * as api from "./api.js";
+import { ICONS, byId, icon, make, plural, say } from "./dom.js";
+
+const AT_ONCE = 2;
+const FOLLOW_EVERY_MS = 1000;
+const FOLLOWED_A_ROUND = 8;
+const WORDS = { waiting: "waiting", pending: "in the queue", running: "being indexed", indexed: "indexed" };
+
+export class Uploads {
+  #box = byId("uploads");
+  #rows = make("ul", { class: "rows" });
+  #title = make("h2", {});
+  #keyForm = make("form", { class: "key", hidden: true });
+  #waiting = [];
+  #followed = [];
+  #sending = 0;
+  #held = false;
+  #following = false;
+  #onWork;
+
+  /** `onWork` is called whenever the folder got something to do. */
+  constructor(onWork) {
+    this.#onWork = onWork;
+    const input = byId("add-files");
+    byId("add").addEventListener("click", () => input.click());
+    input.addEventListener("change", () => {
+      this.add([...input.files]);
+      input.value = "";
+    });
+    const close = make("button", { type: "button", class: "icon-button", "aria-label": "Hide this list" }, icon(ICONS.close));
+    close.addEventListener("click", () => (this.#box.hidden = true));
+    this.#buildKeyForm();
+    this.#box.append(make("div", { class: "facts-head" }, this.#title, close), this.#keyForm, this.#rows);
+  }
+
+  add(files) {
+    if (!files.length) return;
+    for (const file of files) {
+      const bar = make("progress", { max: 1, value: 0, "aria-label": `Sending ${file.name}` });
+      const word = make("span", { class: "state" }, WORDS.waiting);
+      const row = make("li", {}, make("span", { class: "name", title: file.name }, file.name), word, bar);
+      this.#rows.prepend(row);
+      this.#waiting.push({ file, row, word, bar, imageId: null, done: false });
+    }
+    this.#box.hidden = false;
+    this.#retitle();
+    this.#pump();
+  }
+
+  #pump() {
+    while (!this.#held && this.#sending < AT_ONCE && this.#waiting.length) {
+      this.#sending += 1;
+      this.#send(this.#waiting.shift()).finally(() => {
+        this.#sending -= 1;
+        this.#pump();
+      });
+    }
+  }
+
+  async #send(entry) {
+    try {
+      const answer = await api.upload(entry.file, (share) => {
+        entry.bar.value = share;
+        entry.word.textContent = share < 1 ? `${Math.round(share * 100)} %` : "being stored";
+      });
+      entry.imageId = answer.image_id;
+      this.#tell(entry, "pending");
+      this.#followed.push(entry);
+      this.#onWork();
+      this.#follow();
+    } catch (problem) {
+      if (problem.status === 401) this.#askForKey(entry, problem);
+      else this.#finish(entry, "failed", problem.message, problem.requestId);
+    }
+  }
+
+  async #follow() {
+    if (this.#following) return;
+    this.#following = true;
+    while (this.#followed.length) {
+      await new Promise((resolve) => setTimeout(resolve, FOLLOW_EVERY_MS));
+      const round = this.#followed.splice(0, FOLLOWED_A_ROUND);
+      await Promise.all(round.map((entry) => this.#look(entry)));
+      this.#followed.push(...round.filter((entry) => !entry.done));
+    }
+    this.#following = false;
+  }
+
+  async #look(entry) {
+    try {
+      const record = await api.image(entry.imageId);
+      if (record.state === "indexed" || record.state === "failed") {
+        this.#finish(entry, record.state, record.detail ?? record.reason);
+      } else this.#tell(entry, record.state);
+    } catch (problem) {
+      if (problem.status === 404) this.#finish(entry, "failed", "It is no longer in the folder.");
+      else entry.word.textContent = problem.message;
+    }
+  }
+
+  #tell(entry, state) {
+    entry.bar.hidden = true;
+    entry.row.className = state;
+    entry.word.textContent = WORDS[state] ?? state;
+  }
+
+  #finish(entry, state, detail = "", requestId = "") {
+    entry.done = true;
+    this.#tell(entry, state);
+    if (state === "failed") {
+      entry.word.textContent = detail || "failed";
+      entry.word.title = requestId ? `Request ${requestId}` : "";
+    }
+    say(`${entry.file.name}: ${entry.word.textContent}`);
+    this.#retitle();
+  }
+
+  #retitle() {
+    const rows = [...this.#rows.children];
+    const failed = rows.filter((row) => row.className === "failed").length;
+    const ready = rows.filter((row) => row.className === "indexed").length;
+    const trouble = failed ? `, ${failed} not taken` : "";
+    this.#title.textContent = `${ready} of ${plural(rows.length, "picture", "pictures")} added${trouble}`;
+  }
+
+  #askForKey(entry, problem) {
+    this.#held = true;
+    this.#waiting.unshift(entry);
+    entry.word.textContent = "needs an API key";
+    entry.bar.value = 0;
+    this.#keyForm.querySelector("p").textContent = `Adding pictures is allowed with an API key only: ${problem.message}`;
+    this.#keyForm.hidden = false;
+    this.#keyForm.querySelector("input").focus();
+  }
+
+  #buildKeyForm() {
+    const input = make("input", { id: "api-key", type: "password", required: true, autocomplete: "off" });
+    this.#keyForm.append(
+      make("p", { role: "alert" }),
+      make("label", { for: "api-key" }, "API key"),
+      input,
+      make("button", { class: "button primary" }, "Continue"),
+    );
+    this.#keyForm.addEventListener("submit", (event) => {
+      event.preventDefault();
+      api.keepApiKey(input.value.trim());
+      input.value = "";
+      this.#keyForm.hidden = true;
+      this.#held = false;
+      this.#pump();
+    });
+  }
+}
