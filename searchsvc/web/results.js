@@ -101,7 +101,7 @@ export class Results {
     const size = { width: match.width || 4, height: match.height || 3 };
     const label = `${match.image_name}${match.segment ? `, ${match.segment.label}` : ""}, score ${match.score.toFixed(3)}`;
     const frame = make("span", { class: "frame" });
-    const picture = make("img", { src: match.thumbnail_url, alt: "", loading: "lazy", decoding: "async" });
+    const picture = make("img", { src: sharpThumbnail(match), alt: "", loading: "lazy", decoding: "async" });
     picture.addEventListener("error", () => frame.classList.add("broken"));
     frame.append(picture);
     if (match.segment) drawSegment(frame, match.segment, size);
@@ -127,6 +127,13 @@ export class Results {
     this.#box.setAttribute("aria-busy", "false");
     this.#box.replaceChildren(...content);
   }
+}
+
+/** A tile is wider than the smallest thumbnails, and many screens have two pixels for one. */
+function sharpThumbnail(match) {
+  const address = new URL(match.thumbnail_url, location.href);
+  address.searchParams.set("size", "512");
+  return address.href;
 }
 
 function headline({ text, picture, image_id: likeId }) {
