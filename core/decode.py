@@ -1,0 +1,245 @@
+"""Bytes to an upright RGB array, bounded before it is begun.
+
+Limits are checked against the header, so a decompression bomb costs no more than reading it. Pillow opens only the formats listed
+here: no PostScript interpreter, no outside program. Whatever a decoder makes of hostile bytes, the caller sees `ImageRejected`.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from functools import cache
+
+import numpy as np
+import pillow_heif
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+
+from core.errors import ImageRejected, Reason
+
+# Pillow's JPEG opens MPO as well
+_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "AVIF", "HEIF", "JPEG2000", "PPM", "TGA", "PSD", "PCX", "SGI")
+
+_READ_SUFFIXES = (
+    ".jpg .jpeg .jpe .jfif .mpo .png .apng .gif .webp .bmp .dib .tif .tiff .avif .avifs .heic .heics .heif .heifs .hif"
+    " .jp2 .j2k .jpc .jpf .jpx .j2c .ppm .pgm .pbm .pnm .pfm .tga .icb .vda .vst .psd .pcx .sgi .rgb .rgba .bw"
+)
+_OTHER_SUFFIXES = (
+    " .ico .svg .svgz .eps .ps .wmf .emf .fli .flc .dds .blp .icns .cur .xbm .xpm .im .spider .grb .grib .bufr .qoi .jxl .fits"
+    " .cr2 .cr3 .nef .arw .dng .orf .rw2 .raf .pef .srw"
+)
+IMAGE_SUFFIXES = frozenset((_READ_SUFFIXES + _OTHER_SUFFIXES).split())
+"""Lower-case suffixes of image formats, read by us or not: a file with one of them is expected to become an image."""
+
+_MAGIC = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|BM.{4}\0{4}|II\*\0|MM\0\*|II\+\0|MM\0\+"
+    rb"|....ftyp(?:avif|avis|heic|heix|hevc|heim|heis|mif1|msf1)|\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51|8BPS\0\x01",
+    re.DOTALL,
+)
+_KNOWN_BUT_UNREAD = re.compile(
+    rb"\s*(?:<\?xml|<svg|<!DOCTYPE svg|%!PS|\xc5\xd0\xd3\xc6|GRIB|BUFR|DDS |BLP[12]|\xd7\xcd\xc6\x9a|icns|.{4}[\x11\x12]\xaf|\xff\x0a)"
+)
+_TRUNCATION_WORDS = re.compile(r"truncated|not enough|unexpected end|premature|end of file|incomplete|eof", re.IGNORECASE)
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeLimits:
+    """What a picture may be at most."""
+
+    max_bytes: int = 64 * 2**20
+    max_pixels: int = 150_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """An upright picture. `pixels` is uint8 RGB (h, w, 3) and may be a reduction of the `width` x `height` original."""
+
+    pixels: Pixels
+    width: int
+    height: int
+    format: str
+    taken_at: datetime | None
+
+
+def sniff(head: bytes) -> bool:
+    """Whether a file that begins so is a picture in a format that we read, whatever its name says. 32 bytes are enough."""
+    return _MAGIC.match(head) is not None
+
+
+def decode(image: bytes, limits: DecodeLimits, *, min_side: int | None = None) -> DecodedImage:
+    """Decode, apply the EXIF orientation, and flatten to RGB on white; the first frame of an animation.
+
+    With `min_side`, a JPEG may be decoded at a fraction of its size as long as the short side keeps that many pixels, which is
+    three times faster (Pillow's `draft`). Raises ImageRejected, whatever the bytes are.
+    """
+    if not image:
+        raise ImageRejected(Reason.EMPTY_FILE, "the file is empty")
+    if len(image) > limits.max_bytes:
+        raise ImageRejected(Reason.TOO_MANY_BYTES, f"the file is larger than {limits.max_bytes:,} bytes")
+    with _opened(image) as picture:
+        _check_pixels(picture.size, limits)
+        with _failures_told():
+            return _upright(picture, limits, min_side)
+
+
+def thumbnail(picture: DecodedImage, max_side: int) -> bytes:
+    """A WebP whose longer side has at most `max_side` pixels."""
+    small = Image.fromarray(picture.pixels)
+    small.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    encoded = io.BytesIO()
+    small.save(encoded, "WEBP", quality=80)
+    return encoded.getvalue()
+
+
+@cache
+def _prepare_pillow() -> None:
+    """Once a process: read HEIC, and leave the pixel limit to us (Pillow's own is a global that warns before it refuses)."""
+    pillow_heif.register_heif_opener(thumbnails=False)
+    Image.MAX_IMAGE_PIXELS = None
+
+
+@contextmanager
+def _opened(image: bytes) -> Iterator[Image.Image]:
+    """Read the header only. Raises ImageRejected."""
+    _prepare_pillow()
+    try:
+        with _failures_told():
+            picture = Image.open(io.BytesIO(image), formats=_FORMATS)
+    except UnidentifiedImageError:
+        raise _rejection_of_unidentified(image[:64]) from None
+    with picture:
+        yield picture
+
+
+def _rejection_of_unidentified(head: bytes) -> ImageRejected:
+    if sniff(head):
+        return ImageRejected(Reason.CORRUPT, "the picture's header is damaged")
+    if _KNOWN_BUT_UNREAD.match(head):
+        return ImageRejected(Reason.UNSUPPORTED_FORMAT, "pictures in this format are not read")
+    return ImageRejected(Reason.NOT_AN_IMAGE, "this is not an image")
+
+
+@contextmanager
+def _failures_told() -> Iterator[None]:
+    """Turn whatever a decoder raises into a reason; decoders of hostile bytes raise nearly everything."""
+    try:
+        yield
+    except (ImageRejected, UnidentifiedImageError):
+        raise
+    except (Image.DecompressionBombError, MemoryError):
+        raise ImageRejected(Reason.TOO_MANY_PIXELS, "the picture needs more memory than allowed") from None
+    except Exception as error:  # noqa: BLE001 - see above
+        if isinstance(error, EOFError | struct.error) or _TRUNCATION_WORDS.search(str(error)):
+            raise ImageRejected(Reason.TRUNCATED, "the file ends before its picture does") from None
+        raise ImageRejected(Reason.CORRUPT, "the picture cannot be decoded") from None
+
+
+def _check_pixels(size: tuple[int, int], limits: DecodeLimits) -> None:
+    width, height = size
+    if width < 1 or height < 1:
+        raise ImageRejected(Reason.CORRUPT, "the picture has no pixels")
+    if width * height > limits.max_pixels:
+        raise ImageRejected(Reason.TOO_MANY_PIXELS, f"the picture has more than {limits.max_pixels:,} pixels")
+
+
+def _upright(picture: Image.Image, limits: DecodeLimits, min_side: int | None) -> DecodedImage:
+    full, image_format = picture.size, picture.format or "unknown"
+    if min_side is not None and image_format in {"JPEG", "MPO"}:
+        scale = min(1.0, min_side / min(full))
+        picture.draft(picture.mode, (max(1, int(full[0] * scale)), max(1, int(full[1] * scale))))
+    picture.load()
+    _check_pixels(picture.size, limits)  # some formats learn their true size only here
+    exif = _Exif.of(picture)
+    upright = picture.transpose(exif.turn) if exif.turn is not None else picture
+    width, height = full[::-1] if exif.turn in _QUARTER_TURNS else full
+    return DecodedImage(np.array(_rgb(upright)), width, height, image_format, exif.taken_at)
+
+
+# EXIF orientation to the transposition that undoes it (CIPA DC-008, tag 0x0112)
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_QUARTER_TURNS = frozenset({_TURNS[5], _TURNS[6], _TURNS[7], _TURNS[8]})
+
+
+@dataclass(frozen=True, slots=True)
+class _Exif:
+    """What we use of a picture's EXIF; nonsense counts as absent."""
+
+    turn: Image.Transpose | None = None
+    taken_at: datetime | None = None
+
+    @classmethod
+    def of(cls, picture: Image.Image) -> _Exif:
+        try:
+            exif = picture.getexif()
+            turn = _TURNS.get(exif.get(ExifTags.Base.Orientation, 1))
+        except Exception:  # noqa: BLE001 - damaged EXIF makes Pillow raise nearly anything, and the picture is none the worse for it
+            return cls()
+        try:
+            return cls(turn, _taken_at(exif.get_ifd(ExifTags.IFD.Exif)))
+        except Exception:  # noqa: BLE001 - as above, for the part that holds the date
+            return cls(turn)
+
+
+def _taken_at(exif: dict[int, object]) -> datetime | None:
+    """DateTimeOriginal with its offset; UTC where none is given. None when it is absent or no date."""
+    moment = str(exif.get(ExifTags.Base.DateTimeOriginal, "")).strip("\0 ")
+    offset = re.fullmatch(r"([+-])(\d\d):(\d\d)", str(exif.get(ExifTags.Base.OffsetTimeOriginal, "")).strip("\0 "))
+    try:
+        taken_at = datetime.strptime(moment, "%Y:%m:%d %H:%M:%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    if offset is None:
+        return taken_at
+    ahead = timedelta(hours=int(offset[2]), minutes=int(offset[3])) * (-1 if offset[1] == "-" else 1)
+    return taken_at.replace(tzinfo=timezone(ahead)) if abs(ahead) < timedelta(hours=24) else taken_at
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    """Flatten any mode to 8-bit RGB, transparency onto white."""
+    if picture.mode == "RGB" and "transparency" not in picture.info:
+        return picture
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        return Image.fromarray(_eight_bits(np.asarray(picture))).convert("RGB")
+    if picture.mode == "LAB":
+        return _from_lab(picture)
+    if picture.has_transparency_data:
+        layered = picture.convert("RGBA")
+        white = Image.new("RGBA", layered.size, "white")
+        return Image.alpha_composite(white, layered).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _eight_bits(levels: NDArray[np.generic]) -> Pixels:
+    """Deep grey levels to 8 bits: unit floats and 16-bit integers by their full range, anything else by its own."""
+    grey = np.nan_to_num(levels.astype(np.float64))
+    low, high = float(grey.min()), float(grey.max())
+    if low >= 0 and high <= 1 and np.issubdtype(levels.dtype, np.floating):
+        grey = grey * 255
+    elif low >= 0 and 255 < high <= 65535:
+        grey = grey / 257
+    elif low < 0 or high > 255:
+        grey = (grey - low) * (255 / (high - low))
+    return np.clip(np.round(grey), 0, 255).astype(np.uint8)
+
+
+def _from_lab(picture: Image.Image) -> Image.Image:
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    converted = ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB")
+    if converted is None:
+        raise ValueError("the colours cannot be converted")
+    return converted
