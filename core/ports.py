@@ -113,6 +113,10 @@ class Record:
 class VectorStore(Protocol):
     """Collections of points: Qdrant Edge in the process or a Qdrant server, one contract (tests/congruence)."""
 
+    async def ping(self) -> None:
+        """Return if the store answers now. Raises VectorsUnavailable."""
+        ...
+
     async def ensure(self, space: Space) -> None:
         """Create the space's collection and payload indexes if they are missing. Raises InvalidRequest if its dimension differs."""
         ...

@@ -1,0 +1,229 @@
+"""A stand-in for a Qdrant server: the part of its REST API that `ServerStore` uses, over qdrant-client's in-memory engine.
+
+    python -m tests.qdrant_rest --port 6333 [--api-key secret]
+
+It keeps nothing when it ends, and is exact and slow: for tests, and for running the composed form where no server is to be had.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hmac
+import signal
+import socket
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, TypeAdapter
+from qdrant_client import QdrantClient, models
+
+T = TypeVar("T")
+
+_TITLE, _VERSION = "qdrant - vector search engine", "1.15.0"
+_MAX_BODY_BYTES = 32 * 2**20  # the server's own limit
+
+
+class RestQdrant:
+    """The routes. The engine is not safe for threads, so it has one of its own."""
+
+    def __init__(self, *, api_key: str | None = None) -> None:
+        self._api_key = api_key
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="qdrant-rest")
+        self._indexes: dict[str, dict[str, str]] = {}
+        self._engine = QdrantClient(":memory:")
+
+    def app(self) -> web.Application:
+        app = web.Application(middlewares=[self._authorised, _problems], client_max_size=_MAX_BODY_BYTES)
+        app.add_routes(
+            [
+                web.get("/", self._root),
+                web.get("/collections", self._list),
+                web.get("/collections/{name}", self._describe),
+                web.get("/collections/{name}/exists", self._exists),
+                web.put("/collections/{name}", self._create),
+                web.delete("/collections/{name}", self._drop),
+                web.put("/collections/{name}/index", self._index),
+                web.put("/collections/{name}/points", self._upsert),
+                web.post("/collections/{name}/points", self._retrieve),
+                web.post("/collections/{name}/points/query", self._query),
+                web.post("/collections/{name}/points/scroll", self._scroll),
+                web.post("/collections/{name}/points/count", self._count),
+                web.post("/collections/{name}/points/payload", self._set_payload),
+                web.post("/collections/{name}/points/delete", self._delete),
+            ]
+        )
+        app.on_cleanup.append(self._close)
+        return app
+
+    @web.middleware
+    async def _authorised(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        given = request.headers.get("api-key", "")
+        if self._api_key is not None and request.path != "/" and not hmac.compare_digest(given, self._api_key):
+            return web.Response(status=401, text="Must provide an API key or an Authorization bearer token")
+        return await handler(request)
+
+    async def _root(self, request: web.Request) -> web.Response:
+        return web.json_response({"title": _TITLE, "version": _VERSION, "commit": "0"})
+
+    async def _list(self, request: web.Request) -> web.Response:
+        return _result(await self._run(self._engine.get_collections))
+
+    async def _describe(self, request: web.Request) -> web.Response:
+        name = await self._present(request)
+        info = await self._run(partial(self._engine.get_collection, name))
+        schema = {key: {"data_type": data_type, "points": 0} for key, data_type in self._indexes[name].items()}
+        return _result({**_plain(info), "payload_schema": schema})
+
+    async def _exists(self, request: web.Request) -> web.Response:
+        return _result({"exists": request.match_info["name"] in self._indexes})
+
+    async def _create(self, request: web.Request) -> web.Response:
+        name, wish = request.match_info["name"], models.CreateCollection.model_validate_json(await request.read())
+        if name in self._indexes:
+            return _error(409, f"Wrong input: Collection `{name}` already exists!")
+        self._indexes[name] = {}
+        return _result(await self._run(partial(self._engine.create_collection, name, vectors_config=wish.vectors)))
+
+    async def _drop(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        self._indexes.pop(name, None)
+        return _result(await self._run(partial(self._engine.delete_collection, name)))
+
+    async def _index(self, request: web.Request) -> web.Response:
+        """The engine filters without an index; only that there is one is remembered."""
+        name, wish = await self._present(request), await request.json()
+        self._indexes[name][wish["field_name"]] = wish["field_schema"]
+        return _acknowledged()
+
+    async def _upsert(self, request: web.Request) -> web.Response:
+        name, wish = await self._present(request), models.PointsList.model_validate_json(await request.read())
+        await self._run(partial(self._engine.upsert, name, points=wish.points))
+        return _acknowledged()
+
+    async def _retrieve(self, request: web.Request) -> web.Response:
+        name, wish = await self._present(request), models.PointRequest.model_validate_json(await request.read())
+        options = {"with_payload": wish.with_payload, "with_vectors": wish.with_vector}
+        return _result(await self._run(partial(self._engine.retrieve, name, ids=wish.ids, **options)))
+
+    async def _query(self, request: web.Request) -> web.Response:
+        name, wish = await self._present(request), models.QueryRequest.model_validate_json(await request.read())
+        options = {
+            "query_filter": wish.filter,
+            "limit": wish.limit,
+            "offset": wish.offset,
+            "score_threshold": wish.score_threshold,
+            "with_payload": wish.with_payload,
+            "with_vectors": wish.with_vector,
+        }
+        return _result(await self._run(partial(self._engine.query_points, name, query=wish.query, **options)))
+
+    async def _scroll(self, request: web.Request) -> web.Response:
+        name, wish = await self._present(request), models.ScrollRequest.model_validate_json(await request.read())
+        options = {
+            "scroll_filter": wish.filter,
+            "limit": wish.limit,
+            "offset": wish.offset,
+            "with_payload": wish.with_payload,
+            "with_vectors": wish.with_vector,
+        }
+        points, following = await self._run(partial(self._engine.scroll, name, **options))
+        return _result({"points": [_plain(point) for point in points], "next_page_offset": following})
+
+    async def _count(self, request: web.Request) -> web.Response:
+        name, wish = await self._present(request), models.CountRequest.model_validate_json(await request.read())
+        return _result(await self._run(partial(self._engine.count, name, count_filter=wish.filter, exact=True)))
+
+    async def _set_payload(self, request: web.Request) -> web.Response:
+        name, wish = await self._present(request), models.SetPayload.model_validate_json(await request.read())
+        points = wish.points if wish.filter is None else wish.filter
+        await self._run(partial(self._engine.set_payload, name, payload=wish.payload, points=points))
+        return _acknowledged()
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        name = await self._present(request)
+        selector: Any = TypeAdapter(models.PointsSelector).validate_json(await request.read())
+        await self._run(partial(self._engine.delete, name, points_selector=selector))
+        return _acknowledged()
+
+    async def _present(self, request: web.Request) -> str:
+        name = request.match_info["name"]
+        if name not in self._indexes:
+            raise LookupError(f"Not found: Collection `{name}` doesn't exist!")
+        return name
+
+    async def _run(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+    async def _close(self, app: web.Application) -> None:
+        await self._run(self._engine.close)
+        self._thread.shutdown()
+
+
+@web.middleware
+async def _problems(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except LookupError as error:
+        return _error(404, str(error.args[0]))
+    except ValueError as error:  # pydantic's, and the engine's for a wrong dimension
+        return _error(400, f"Wrong input: {error}")
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+
+
+def _result(value: Any) -> web.Response:
+    result = [_plain(part) for part in value] if isinstance(value, list) else _plain(value)
+    return web.json_response({"result": result, "status": "ok", "time": 0.001})
+
+
+def _acknowledged() -> web.Response:
+    return _result({"operation_id": 1, "status": "completed"})
+
+
+def _error(status: int, message: str) -> web.Response:
+    return web.json_response({"status": {"error": message}, "time": 0.0}, status=status)
+
+
+@asynccontextmanager
+async def qdrant_rest(*, port: int = 0, api_key: str | None = None) -> AsyncIterator[str]:
+    """Serve on loopback; yields the URL."""
+    runner = web.AppRunner(RestQdrant(api_key=api_key).app(), shutdown_timeout=1.0)
+    await runner.setup()
+    listener = socket.create_server(("127.0.0.1", port))
+    try:
+        await web.SockSite(runner, listener).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def _serve(port: int, api_key: str | None) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    async with qdrant_rest(port=port, api_key=api_key) as url:
+        print(f"Qdrant stand-in on {url}", flush=True)
+        await stopped.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--port", type=int, default=6333)
+    parser.add_argument("--api-key")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore", "Local mode is not recommended")  # said above 20,000 points
+    asyncio.run(_serve(options.port, options.api_key))
+
+
+if __name__ == "__main__":
+    main()
