@@ -1,0 +1,119 @@
+"""The wiring: from settings and ready ports to an application."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, ProcessCollector
+
+from core.decode import DecodeLimits
+from core.ports import Catalog, Embedder, VectorStore
+from core.web import HttpMetrics, error_middleware, metrics_route
+from searchsvc import openapi
+from searchsvc.access import WriteAccess
+from searchsvc.corpus import Corpus
+from searchsvc.events import StatusEvents
+from searchsvc.feedback import FeedbackStore
+from searchsvc.folder import PictureFolder
+from searchsvc.headers import add_security_headers
+from searchsvc.models import QueryModels
+from searchsvc.pictures import PictureReader
+from searchsvc.readiness import Readiness
+from searchsvc.receiving import Receiver
+from searchsvc.routes import feedback, images, operations, pages, search
+from searchsvc.search import Searcher, SearchMetrics
+from searchsvc.secret import jwt_key
+from searchsvc.services import SERVICES, Services
+from searchsvc.settings import SearchSettings
+from searchsvc.state import StatusReader
+from searchsvc.thumbnails import Thumbnails
+from searchsvc.tokens import TokenSigner
+from searchsvc.uploads import Uploads
+
+_MAX_JSON_BYTES = 2**20
+
+
+def create_app(settings: SearchSettings, *, embedder: Embedder, vectors: VectorStore, catalog: Catalog) -> web.Application:
+    """The search service over entered ports. What it opens itself (feedback, secret, thumbnails) opens and closes with the application."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    app = web.Application(middlewares=[error_middleware(HttpMetrics(registry, "searchsvc"))], client_max_size=_MAX_JSON_BYTES)
+    app.on_response_prepare.append(add_security_headers)
+    reading = ThreadPoolExecutor(4, thread_name_prefix="reading")
+    metrics = SearchMetrics(registry)
+
+    async def services(app: web.Application) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            stack.callback(reading.shutdown, wait=False)
+            app[SERVICES] = await _services(
+                settings, embedder=embedder, vectors=vectors, catalog=catalog, metrics=metrics, reading=reading, stack=stack
+            )
+            yield
+
+    app.cleanup_ctx.append(services)
+    app.on_shutdown.append(_end_event_streams)
+    for module in (search, feedback, images, operations):
+        app.add_routes(module.routes())
+    app.add_routes([web.get("/metrics", metrics_route(registry))])
+    app.add_routes(pages.routes(openapi.document_json(), executor=reading))
+    return app
+
+
+async def _end_event_streams(app: web.Application) -> None:
+    app[SERVICES].events.close()
+
+
+async def _services(
+    settings: SearchSettings,
+    *,
+    embedder: Embedder,
+    vectors: VectorStore,
+    catalog: Catalog,
+    metrics: SearchMetrics,
+    reading: ThreadPoolExecutor,
+    stack: AsyncExitStack,
+) -> Services:
+    loop = asyncio.get_running_loop()
+    writing = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="upload-writer"))
+    decoding = stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="upload-decoder"))
+    key = await loop.run_in_executor(writing, jwt_key, settings.jwt_secret, settings.data_dir)
+    signer = TokenSigner(key, issuer=settings.jwt_issuer, audience=settings.jwt_audience, ttl_s=settings.jwt_ttl_s)
+    access = WriteAccess(settings.api_keys, listens_on=settings.host)
+    pictures = PictureReader(DecodeLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels))
+    folder = PictureFolder(settings.images_dir)
+    uploads = Uploads(settings.images_dir, catalog=catalog, format_of=pictures.format_of, decoding=decoding, writing=writing)
+    await loop.run_in_executor(writing, uploads.remove_leftovers)
+    status = StatusReader(catalog=catalog, embedder=embedder, writing_needs_key=access.needs_key)
+    return Services(
+        access=access,
+        catalog=catalog,
+        corpus=Corpus(embedder=embedder, vectors=vectors, catalog=catalog, executor=reading),
+        embedder=embedder,
+        events=StatusEvents(status, max_listeners=settings.max_event_streams),
+        feedback=await stack.enter_async_context(FeedbackStore(settings.data_dir / "feedback.sqlite")),
+        folder=folder,
+        query_timeout_s=settings.query_timeout_s,
+        readiness=Readiness(embedder=embedder, vectors=vectors, catalog=catalog),
+        reading=reading,
+        receiver=Receiver(
+            max_at_once=settings.max_uploads,
+            max_file_bytes=settings.max_image_bytes,
+            longest_pause_s=settings.receive_timeout_s,
+        ),
+        searcher=Searcher(models=QueryModels(embedder), vectors=vectors, catalog=catalog, signer=signer, metrics=metrics),
+        signer=signer,
+        status=status,
+        thumbnails=await stack.enter_async_context(
+            Thumbnails(
+                settings.data_dir / "thumbnails",
+                folder=folder,
+                render=pictures.thumbnail,
+                max_bytes=settings.max_image_bytes,
+            )
+        ),
+        uploads=uploads,
+    )

@@ -1,0 +1,102 @@
+"""The model service as a search sees it: which model answers, and words and pictures as vectors of its space."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+import numpy as np
+
+from core.errors import InvalidRequest, ModelUnavailable, NoModel
+from core.ports import Embedder
+from core.schemas import EngineState, ModelsInfo, Priority, SegmentMode, Space, Vector
+
+_INFO_AGE_S = 1.0
+_KEPT_TEXTS = 4096
+"""At 512 float32 numbers each: 8 MiB."""
+
+
+class QueryModels:
+    """Embeds queries. Remembers what is loaded for a second, and the vectors of recent words for as long as the models stay the same."""
+
+    def __init__(self, embedder: Embedder, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._embedder = embedder
+        self._clock = clock
+        self._info: ModelsInfo | None = None
+        self._info_at = 0.0
+        self._texts: OrderedDict[tuple[str, str, str], Vector] = OrderedDict()
+
+    async def info(self) -> ModelsInfo:
+        """What is ready. Raises NoModel, ModelUnavailable while there is nothing to search with."""
+        if self._info is None or self._clock() - self._info_at > _INFO_AGE_S:
+            self._info, self._info_at = await self._embedder.info(), self._clock()
+        info = self._info
+        if info.state is not EngineState.READY or not info.spaces:
+            self._info = None  # ask again next time: it may have changed
+            raise _not_ready(info)
+        return info
+
+    async def embed_text(self, text: str, space: Space, fingerprint: str) -> Vector:
+        """Embed words into `space`. Raises ModelUnavailable when the models changed under the search."""
+        key = (fingerprint, space.collection, text)
+        if (known := self._texts.get(key)) is not None:
+            self._texts.move_to_end(key)
+            return known
+        embeddings = await self._embedder.embed_texts([text], priority=Priority.QUERY)
+        if embeddings.space.collection != space.collection:
+            self._info = None
+            raise ModelUnavailable("the models have just changed: search again", retry_after_s=1)
+        vector = _unit(embeddings.vectors[0])
+        self._texts[key] = vector
+        if len(self._texts) > _KEPT_TEXTS:
+            self._texts.popitem(last=False)
+        return vector
+
+    async def embed_picture(self, picture: bytes, space: Space) -> Vector:
+        """Embed a query picture into `space`. Raises ImageRejected, ModelUnavailable, ModelCrashed."""
+        analysis = await self._embedder.analyse(picture, segments=SegmentMode.NONE, priority=Priority.QUERY)
+        for embedding in analysis.embeddings:
+            if embedding.collection == space.collection:
+                return _unit(embedding.vector)
+        self._info = None
+        raise ModelUnavailable("the models have just changed: search again", retry_after_s=1)
+
+
+def choose_space(info: ModelsInfo, wanted: str | None, *, needs_text: bool) -> Space:
+    """The space that a query is asked in. Raises InvalidRequest for an unknown model, or one that does not understand words."""
+    if wanted is None:
+        space = next((space for space in info.spaces if space.text), info.spaces[0]) if needs_text else info.spaces[0]
+    else:
+        name = wanted.strip().casefold()
+        named = [space for space in info.spaces if name in {space.model_name.casefold(), space.collection.casefold()}]
+        if not named:
+            known = ", ".join(space.model_name for space in info.spaces)
+            raise InvalidRequest(f"there is no model of that name; known: {known}", field="model")
+        space = next((space for space in named if space.text), named[0]) if needs_text else named[0]
+    if needs_text and not space.text:
+        raise InvalidRequest(f"{space.model_name} compares pictures and does not understand words", field="model")
+    return space
+
+
+def combine(positive: list[Vector], negative: Vector | None) -> Vector:
+    """One query vector of several: the sum of what is wanted, less half of what is not. Raises InvalidRequest if nothing is left."""
+    wanted = _unit(np.stack([_unit(vector) for vector in positive]).sum(axis=0))
+    return wanted if negative is None else _unit(wanted - _NEGATIVE_WEIGHT * _unit(negative))
+
+
+_NEGATIVE_WEIGHT = np.float32(0.5)
+"""A whole subtraction of CLIP vectors, all of which lie within a narrow cone, leaves mostly noise."""
+
+
+def _unit(vector: Vector) -> Vector:
+    norm = float(np.linalg.norm(vector))
+    if not np.isfinite(norm) or norm < 1e-6:
+        raise InvalidRequest("what is asked for and what is not cancel each other out")
+    return np.asarray(vector / norm, dtype=np.float32)
+
+
+def _not_ready(info: ModelsInfo) -> ModelUnavailable:
+    if info.state is EngineState.NO_MODEL:
+        return NoModel(info.notice or "no model weights are to be had: put them into MODELS_DIR", retry_after_s=30)
+    return ModelUnavailable("the models are still loading", retry_after_s=5)

@@ -1,0 +1,289 @@
+"""Every operation of the public API, as `searchsvc.openapi` documents it; a test holds this table and the router together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from core.schemas import CONTENT_HASH_PATTERN, FailurePage
+from searchsvc.schemas import (
+    FeedbackAnswer,
+    FeedbackRequest,
+    HealthReport,
+    ImageView,
+    Liveness,
+    SearchAnswer,
+    SearchOptions,
+    SegmentRequest,
+    SegmentsAnswer,
+    StatusAnswer,
+    UploadAnswer,
+)
+from searchsvc.thumbnails import DEFAULT_SIZE, SIZES
+from searchsvc.urls import API
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A good answer: a model as JSON, or another kind of content, or nothing."""
+
+    status: int
+    description: str
+    model: type[BaseModel] | None = None
+    media_types: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    method: Literal["get", "post", "delete"]
+    path: str
+    tag: str
+    name: str
+    summary: str
+    answers: tuple[Answer, ...]
+    errors: tuple[int, ...] = ()
+    request: type[BaseModel] | None = None
+    form: Json | None = None
+    parameters: tuple[Json, ...] = ()
+    writes: bool = False
+    description: str = ""
+    examples: tuple[tuple[str, Json], ...] = ()
+
+
+def _parameter(name: str, place: str, schema: Json, description: str) -> Json:
+    return {"name": name, "in": place, "required": place == "path", "schema": schema, "description": description}
+
+
+_IMAGE_ID = _parameter("image_id", "path", {"type": "string", "pattern": CONTENT_HASH_PATTERN}, "SHA-256 of the file's bytes")
+_SEGMENT = _parameter(
+    "n", "path", {"type": "integer", "minimum": 0, "maximum": 999_999}, "the segment's number within the picture"
+)
+_SIZE = _parameter("size", "query", {"type": "integer", "enum": list(SIZES), "default": DEFAULT_SIZE}, "longest side in pixels")
+_FAILURES = (
+    _parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}, "how many"),
+    _parameter("offset", "query", {"type": "integer", "minimum": 0, "maximum": 100_000_000, "default": 0}, "how many to skip"),
+    _parameter("ignored", "query", {"type": "boolean", "default": False}, "also files that are no pictures and were left alone"),
+)
+
+_FILE: Json = {"type": "string", "format": "binary", "description": "a picture"}
+_UPLOAD_FORM: Json = {
+    "type": "object",
+    "required": ["file"],
+    "additionalProperties": False,
+    "properties": {"file": _FILE, "folder": {"type": "string", "description": "where in the watched folder; made if missing"}},
+}
+_SEARCH_FORM: Json = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "file": _FILE,
+        "text": {"type": "string", "description": "asked together with the picture"},
+        "image_id": {"type": "string"},
+        "negative_text": {"type": "string"},
+        "model": {"type": "string"},
+        "scope": {"type": "string", "enum": ["images", "segments", "both"]},
+        "top_k": {"type": "integer", "minimum": 1, "maximum": 100},
+        "offset": {"type": "integer", "minimum": 0, "maximum": 10_000},
+        "min_score": {"type": "number", "minimum": -1, "maximum": 1},
+        "filter": {"type": "string", "description": "the JSON object, as text"},
+    },
+}
+
+_JPEG_AND_OTHERS = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/avif", "image/heic", "image/tiff", "image/bmp")
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation(
+        "post",
+        f"{API}/search-image",
+        "search",
+        "searchImage",
+        "Find pictures by words, by a picture, or by both",
+        (Answer(200, "what was found, best first", SearchAnswer),),
+        errors=(400, 404, 409, 413, 415, 422, 503),
+        request=SearchOptions,
+        form=_SEARCH_FORM,
+        description=(
+            "At least one of `text`, `image_id` and `file` is needed; several are one combined query. A picture is sent as "
+            "`multipart/form-data`; the options are then form fields of the same names, where an empty one counts as not given. "
+            "409: the image of `image_id` is known and not indexed yet."
+        ),
+        examples=(
+            ("words", {"text": "tennis"}),
+            ("regions", {"text": "a red bag", "scope": "segments", "top_k": 20}),
+            (
+                "filtered",
+                {"text": "beach", "negative_text": "people", "filter": {"folder": "2024", "date": {"from": "2024-06-01"}}},
+            ),
+        ),
+    ),
+    Operation(
+        "post",
+        f"{API}/create-feedback",
+        "search",
+        "createFeedback",
+        "Rate a search, or one of its matches",
+        (Answer(201, "kept; survives a power cut", FeedbackAnswer),),
+        errors=(400, 401, 409, 413, 415, 422, 503),
+        request=FeedbackRequest,
+        description=(
+            "Each token counts once: the one beside `matches` rates the search, the one within a match rates that match. "
+            "A refused rating (422) does not spend the token. 409: the token was spent before."
+        ),
+        examples=(("rating", {"user_feedback": 5, "jwt": "the token of the search"}),),
+    ),
+    Operation(
+        "post",
+        f"{API}/images",
+        "images",
+        "uploadImage",
+        "Add a picture to the watched folder",
+        (Answer(202, "stored; it will be searchable soon", UploadAnswer),),
+        errors=(400, 401, 413, 415, 422, 503),
+        form=_UPLOAD_FORM,
+        writes=True,
+        description="The same bytes twice are one image. A file of the same name is never replaced: the new one gets a longer name.",
+    ),
+    Operation(
+        "get",
+        f"{API}/images/{{image_id}}",
+        "images",
+        "getImage",
+        "How far an image is",
+        (Answer(200, "its state", ImageView),),
+        errors=(404, 503),
+        parameters=(_IMAGE_ID,),
+    ),
+    Operation(
+        "delete",
+        f"{API}/images/{{image_id}}",
+        "images",
+        "deleteImage",
+        "Delete an image: its files and all that was stored of it",
+        (Answer(204, "gone"),),
+        errors=(401, 404, 503),
+        parameters=(_IMAGE_ID,),
+        writes=True,
+    ),
+    Operation(
+        "get",
+        f"{API}/images/{{image_id}}/file",
+        "images",
+        "getImageFile",
+        "The picture's file",
+        (
+            Answer(200, "the file", media_types=(*_JPEG_AND_OTHERS, "application/octet-stream")),
+            Answer(206, "the part that `Range` asked for", media_types=(*_JPEG_AND_OTHERS, "application/octet-stream")),
+            Answer(304, "not changed"),
+        ),
+        errors=(404, 416, 503),
+        parameters=(_IMAGE_ID,),
+    ),
+    Operation(
+        "get",
+        f"{API}/images/{{image_id}}/thumbnail",
+        "images",
+        "getThumbnail",
+        "A small upright version of the picture",
+        (Answer(200, "WEBP", media_types=("image/webp",)), Answer(304, "not changed")),
+        errors=(404, 422, 503),
+        parameters=(_IMAGE_ID, _SIZE),
+    ),
+    Operation(
+        "get",
+        f"{API}/images/{{image_id}}/segments",
+        "images",
+        "getSegments",
+        "The regions found in the picture",
+        (Answer(200, "none while the image is not indexed", SegmentsAnswer),),
+        errors=(404, 503),
+        parameters=(_IMAGE_ID,),
+    ),
+    Operation(
+        "get",
+        f"{API}/images/{{image_id}}/segments/{{n}}/mask",
+        "images",
+        "getMask",
+        "A region's mask",
+        (
+            Answer(
+                200,
+                "grey and alpha are both the mask; at most 640 pixels on the long side, so scale it to the picture",
+                media_types=("image/png",),
+            ),
+        ),
+        errors=(404, 503),
+        parameters=(_IMAGE_ID, _SEGMENT),
+    ),
+    Operation(
+        "post",
+        f"{API}/images/{{image_id}}/segment",
+        "images",
+        "segmentAgain",
+        "Segment the picture again",
+        (Answer(200, "the new regions", SegmentsAnswer),),
+        errors=(400, 401, 404, 413, 415, 422, 503),
+        request=SegmentRequest,
+        parameters=(_IMAGE_ID,),
+        writes=True,
+        examples=(("thoroughly", {"mode": "full"}),),
+    ),
+    Operation(
+        "get",
+        f"{API}/status",
+        "operations",
+        "getStatus",
+        "How far ingestion is, and what is loaded",
+        (Answer(200, "the status", StatusAnswer),),
+        errors=(503,),
+    ),
+    Operation(
+        "get",
+        f"{API}/events",
+        "operations",
+        "streamStatus",
+        "The status as server-sent events, whenever it changes",
+        (
+            Answer(
+                200, "events `status` (the document of `/api/v1/status`) and `unavailable`", media_types=("text/event-stream",)
+            ),
+        ),
+        errors=(503,),
+    ),
+    Operation(
+        "get",
+        f"{API}/failures",
+        "operations",
+        "listFailures",
+        "Each file that is not indexed, and why",
+        (Answer(200, "newest first", FailurePage),),
+        errors=(422, 503),
+        parameters=_FAILURES,
+    ),
+    Operation(
+        "get", "/health", "operations", "getHealth", "What each part says of itself", (Answer(200, "always", HealthReport),)
+    ),
+    Operation(
+        "get", "/health/live", "operations", "getLiveness", "Whether the process answers", (Answer(200, "it does", Liveness),)
+    ),
+    Operation(
+        "get",
+        "/health/ready",
+        "operations",
+        "getReadiness",
+        "Whether a search could be answered now",
+        (Answer(200, "it could", HealthReport),),
+        errors=(503,),
+    ),
+    Operation(
+        "get",
+        "/metrics",
+        "operations",
+        "getMetrics",
+        "Prometheus metrics",
+        (Answer(200, "text exposition format", media_types=("text/plain",)),),
+    ),
+)

@@ -1,0 +1,70 @@
+"""Whether a search could be answered now, and if not, why."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from core.errors import Unavailable
+from core.ports import Catalog, Embedder, VectorStore
+from core.schemas import EngineState, IngestionStatus, ModelsInfo
+from searchsvc.schemas import HealthReport
+from searchsvc.state import product_version
+
+_PATIENCE_S = 3.0
+_OK = "ok"
+
+
+class Readiness:
+    """Asks each part that searching needs, all at once, with a time-out."""
+
+    def __init__(self, *, embedder: Embedder, vectors: VectorStore, catalog: Catalog) -> None:
+        self._embedder = embedder
+        self._vectors = vectors
+        self._catalog = catalog
+        self._version = product_version()
+
+    async def report(self) -> HealthReport:
+        models: list[ModelsInfo] = []
+        ingestion: list[IngestionStatus] = []
+
+        async def model() -> str:
+            models.append(await self._embedder.info())
+            return _said_by(models[0])
+
+        async def vectors() -> str:
+            await self._vectors.ping()
+            return _OK
+
+        async def catalog() -> str:
+            ingestion.append(await self._catalog.status())
+            return _OK
+
+        names = ("model", "vectors", "catalog")
+        checks = dict(zip(names, await asyncio.gather(_ask(model), _ask(vectors), _ask(catalog)), strict=True))
+        info = models[0] if models else None
+        return HealthReport(
+            status="ok" if set(checks.values()) == {_OK} else "unavailable",
+            checks=checks,
+            notice=info.notice if info else None,
+            profile=info.profile if info else None,
+            devices=tuple(sorted({card.device for card in info.models})) if info else (),
+            images_indexed=ingestion[0].images.indexed if ingestion else None,
+            version=self._version,
+        )
+
+
+async def _ask(check: Callable[[], Awaitable[str]]) -> str:
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            return await check()
+    except Unavailable as error:
+        return str(error)
+    except TimeoutError:
+        return "does not answer in time"
+
+
+def _said_by(info: ModelsInfo) -> str:
+    if info.state is EngineState.READY:
+        return _OK
+    return info.notice or {EngineState.LOADING: "loading", EngineState.NO_MODEL: "no model weights"}[info.state]

@@ -1,0 +1,110 @@
+"""Reading an uploaded form, part by part: nothing beyond the limits is ever held in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiohttp import BodyPartReader, MultipartReader, hdrs, web
+from aiohttp.http_exceptions import BadHttpMessage
+
+from core.errors import InvalidRequest, MalformedRequest, Overloaded, PayloadTooLarge, UnsupportedMediaType
+
+_FILE = "file"
+_MAX_PARTS = 32
+_MAX_FIELD_BYTES = 64 * 2**10
+_MAX_FORM_OVERHEAD = _MAX_PARTS * (_MAX_FIELD_BYTES + 2**10)
+_CHUNK_BYTES = 64 * 2**10
+
+
+@dataclass(slots=True)
+class Form:
+    """The text fields of a form and its one file."""
+
+    fields: dict[str, str] = field(default_factory=dict)
+    file: bytes | None = None
+    file_name: str | None = None
+
+
+class Receiver:
+    """Admits a bounded number of forms at once; each may hold one file of at most `max_file_bytes`."""
+
+    def __init__(self, *, max_at_once: int, max_file_bytes: int, longest_pause_s: float) -> None:
+        self._max_at_once = max_at_once
+        self._max_file_bytes = max_file_bytes
+        self._longest_pause_s = longest_pause_s
+        self._admitted = 0
+
+    @asynccontextmanager
+    async def form(self, request: web.Request) -> AsyncIterator[Form]:
+        """The request's form, for as long as its place is held. Raises MalformedRequest, InvalidRequest, PayloadTooLarge, Overloaded."""
+        if request.content_type != "multipart/form-data":
+            raise UnsupportedMediaType("send the request as multipart/form-data")
+        if (request.content_length or 0) > self._max_file_bytes + _MAX_FORM_OVERHEAD:
+            raise self._too_large()
+        if self._admitted >= self._max_at_once:
+            raise Overloaded("too many pictures are being received", retry_after_s=2)
+        self._admitted += 1
+        try:
+            yield await self._read(request)
+        finally:
+            self._admitted -= 1
+
+    async def _read(self, request: web.Request) -> Form:
+        form = Form()
+        try:
+            reader = await request.multipart()
+            for _ in range(_MAX_PARTS):
+                async with asyncio.timeout(self._longest_pause_s):
+                    part = await reader.next()
+                if part is None:
+                    return form
+                if isinstance(part, MultipartReader):
+                    raise MalformedRequest("parts within parts are not read")
+                await self._add(form, part)
+        except (
+            ValueError,
+            AssertionError,
+            KeyError,
+            LookupError,
+            RuntimeError,
+            BadHttpMessage,
+        ):  # what aiohttp's parser is known to raise
+            raise MalformedRequest("the form is not valid multipart/form-data") from None
+        raise InvalidRequest(f"a form has at most {_MAX_PARTS} parts")
+
+    async def _add(self, form: Form, part: BodyPartReader) -> None:
+        name = part.name or ""
+        if name == _FILE:
+            if form.file is not None:
+                raise InvalidRequest("send one file at a time", field=_FILE)
+            form.file = await self._bytes_of(part, self._max_file_bytes, self._too_large())
+            form.file_name = part.filename
+            return
+        if name in form.fields:
+            raise InvalidRequest("the field stands twice", field=name)
+        too_long = InvalidRequest("the field is too long", field=name)
+        content = await self._bytes_of(part, _MAX_FIELD_BYTES, too_long)
+        try:
+            form.fields[name] = content.decode(part.get_charset("utf-8"))
+        except (UnicodeDecodeError, LookupError):
+            raise MalformedRequest("a field of the form is not text") from None
+
+    async def _bytes_of(self, part: BodyPartReader, limit: int, too_large: Exception) -> bytes:
+        """All of a part, or `too_large` as soon as it is more than `limit`."""
+        if part.headers.get(hdrs.CONTENT_TRANSFER_ENCODING, "binary").lower() not in {"binary", "8bit", "7bit"}:
+            raise MalformedRequest("send the parts of the form unencoded")
+        received = bytearray()
+        while True:
+            async with asyncio.timeout(self._longest_pause_s):
+                chunk = await part.read_chunk(_CHUNK_BYTES)
+            if not chunk:
+                return bytes(received)
+            received += chunk
+            if len(received) > limit:
+                raise too_large
+
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(f"a picture may have at most {self._max_file_bytes:,} bytes")

@@ -1,0 +1,146 @@
+"""Images: upload, state, file, thumbnail, segments, masks, deletion."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import PurePosixPath
+from urllib.parse import quote
+
+from aiohttp import hdrs, web
+
+from core.errors import InvalidRequest, NotFound
+from core.schemas import CONTENT_HASH_PATTERN, ImageRecord, Segment, SegmentMode
+from core.web import json_answer, read_json
+from searchsvc import urls
+from searchsvc.folder import content_type
+from searchsvc.schemas import ImageView, SegmentRequest, SegmentsAnswer, UploadAnswer
+from searchsvc.search import segment_view
+from searchsvc.sending import not_modified, send_file
+from searchsvc.services import SERVICES, Services
+from searchsvc.thumbnails import DEFAULT_SIZE, SIZES
+from searchsvc.urls import API
+
+_IMAGE_ID = re.compile(CONTENT_HASH_PATTERN)
+_SEGMENT_NUMBER = re.compile(r"[0-9]{1,6}")
+
+_FILE_HEADERS: dict[str, str] = {hdrs.CACHE_CONTROL: "private, no-cache", hdrs.CONTENT_SECURITY_POLICY: "default-src 'none'; sandbox"}
+_DERIVED_HEADERS: dict[str, str] = {hdrs.CACHE_CONTROL: "private, max-age=31536000, immutable"}
+"""Named after the bytes that they derive from, so they never change."""
+
+
+def routes() -> list[web.RouteDef]:
+    image = f"{API}/images/{{image_id}}"
+    return [
+        web.post(f"{API}/images", upload),
+        web.get(image, show),
+        web.delete(image, delete),
+        web.get(f"{image}/file", file),
+        web.get(f"{image}/thumbnail", thumbnail),
+        web.get(f"{image}/segments", segments),
+        web.get(f"{image}/segments/{{n}}/mask", mask),
+        web.post(f"{image}/segment", segment_again),
+    ]
+
+
+async def upload(request: web.Request) -> web.Response:
+    services = request.app[SERVICES]
+    _check_may_write(request, services)
+    async with services.receiver.form(request) as form:
+        if unknown := sorted(form.fields.keys() - {"folder"}):
+            raise InvalidRequest("the form takes `file` and `folder`", field=unknown[0])
+        if form.file is None:
+            raise InvalidRequest("the form needs a `file`", field="file")
+        image_id = await services.uploads.add(form.file, offered_name=form.file_name, folder=form.fields.get("folder"))
+    address = urls.image(image_id)
+    return json_answer(UploadAnswer(image_id=image_id, status_url=address), status=202, headers={hdrs.LOCATION: address})
+
+
+async def show(request: web.Request) -> web.Response:
+    image_id = _image_id(request)
+    record = await request.app[SERVICES].catalog.image(image_id)
+    view = ImageView(
+        **{name: getattr(record, name) for name in ImageRecord.model_fields},
+        image_url=urls.image_file(image_id),
+        thumbnail_url=urls.thumbnail(image_id),
+        segments_url=urls.segments(image_id),
+    )
+    return json_answer(view)
+
+
+async def delete(request: web.Request) -> web.Response:
+    services = request.app[SERVICES]
+    _check_may_write(request, services)
+    image_id = _image_id(request)
+    await services.catalog.delete(image_id)
+    await services.thumbnails.forget(image_id)
+    return web.Response(status=204)
+
+
+async def file(request: web.Request) -> web.StreamResponse:
+    services = request.app[SERVICES]
+    image_id = _image_id(request)
+    record = await services.catalog.image(image_id)
+    loop = asyncio.get_running_loop()
+    opened = await loop.run_in_executor(services.reading, lambda: services.folder.open_first(record.paths, size=record.bytes))
+    name = quote(PurePosixPath(record.paths[0]).name, safe="")
+    headers: dict[str, str] = {
+        **_FILE_HEADERS,
+        hdrs.CONTENT_TYPE: content_type(opened.first_bytes),
+        hdrs.CONTENT_DISPOSITION: f"inline; filename*=UTF-8''{name}",
+    }
+    return await send_file(request, opened, etag=image_id, headers=headers, executor=services.reading)
+
+
+async def thumbnail(request: web.Request) -> web.Response:
+    services = request.app[SERVICES]
+    image_id = _image_id(request)
+    asked = request.query.get("size", str(DEFAULT_SIZE))
+    if asked not in {str(size) for size in SIZES}:
+        raise InvalidRequest(f"thumbnails have one of the sizes {', '.join(map(str, SIZES))}", field="size")
+    record = await services.catalog.image(image_id)
+    etag = f"{image_id}-{asked}"
+    if (unchanged := not_modified(request, etag, _DERIVED_HEADERS)) is not None:
+        return unchanged
+    picture = await services.thumbnails.get(image_id, record.paths, int(asked))
+    return web.Response(body=picture, content_type="image/webp", headers={**_DERIVED_HEADERS, hdrs.ETAG: f'"{etag}"'})
+
+
+async def segments(request: web.Request) -> web.Response:
+    image_id = _image_id(request)
+    return _segments_answer(image_id, await request.app[SERVICES].corpus.segments(image_id))
+
+
+async def mask(request: web.Request) -> web.Response:
+    image_id = _image_id(request)
+    number = request.match_info["n"]
+    if not _SEGMENT_NUMBER.fullmatch(number):
+        raise NotFound("this image has no such segment")
+    picture = await request.app[SERVICES].corpus.mask_png(image_id, int(number))
+    return web.Response(body=picture, content_type="image/png", headers={hdrs.CACHE_CONTROL: "private, no-cache"})
+
+
+async def segment_again(request: web.Request) -> web.Response:
+    services = request.app[SERVICES]
+    _check_may_write(request, services)
+    image_id = _image_id(request)
+    wanted = await read_json(request, SegmentRequest)
+    return _segments_answer(image_id, await services.catalog.resegment(image_id, SegmentMode(wanted.mode)))
+
+
+def _segments_answer(image_id: str, found: list[Segment]) -> web.Response:
+    views = tuple(segment_view(image_id, segment) for segment in found)
+    return json_answer(SegmentsAnswer(image_id=image_id, segments=views))
+
+
+def _image_id(request: web.Request) -> str:
+    image_id = request.match_info["image_id"]
+    if not _IMAGE_ID.fullmatch(image_id):
+        raise NotFound("there is no image of that id")
+    return image_id
+
+
+def _check_may_write(request: web.Request, services: Services) -> None:
+    services.access.check(
+        authorization=request.headers.get(hdrs.AUTHORIZATION), origin=request.headers.get(hdrs.ORIGIN), host=request.host
+    )

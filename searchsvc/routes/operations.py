@@ -1,0 +1,92 @@
+"""Operations: status, failures, events, health."""
+
+from __future__ import annotations
+
+import re
+from contextlib import aclosing
+
+from aiohttp import hdrs, web
+
+from core.errors import InvalidRequest
+from core.web import json_answer, problem, request_id_of
+from searchsvc.schemas import Liveness
+from searchsvc.services import SERVICES
+from searchsvc.urls import API
+
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+MAX_FAILURES = 1000
+
+
+def routes() -> list[web.RouteDef]:
+    return [
+        web.get(f"{API}/status", status),
+        web.get(f"{API}/failures", failures),
+        web.get(f"{API}/events", events, allow_head=False),
+        web.get("/health", health),
+        web.get("/health/live", live),
+        web.get("/health/ready", ready),
+    ]
+
+
+async def status(request: web.Request) -> web.Response:
+    return json_answer(await request.app[SERVICES].status.read())
+
+
+async def failures(request: web.Request) -> web.Response:
+    page = await request.app[SERVICES].catalog.failures(
+        limit=_number(request, "limit", default=100, least=1, most=MAX_FAILURES),
+        offset=_number(request, "offset", default=0, least=0, most=100_000_000),
+        ignored=_truth(request, "ignored"),
+    )
+    return json_answer(page)
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    async with aclosing(request.app[SERVICES].events.stream()) as stream:
+        first = await anext(stream, b"")
+        response = web.StreamResponse(
+            headers={hdrs.CONTENT_TYPE: "text/event-stream", hdrs.CACHE_CONTROL: "no-store", "X-Accel-Buffering": "no"}
+        )
+        response.headers["X-Request-ID"] = request_id_of(request)
+        await response.prepare(request)
+        await response.write(first)
+        async for event in stream:
+            await response.write(event)
+        await response.write_eof()
+    return response
+
+
+async def live(_: web.Request) -> web.Response:
+    return json_answer(Liveness())
+
+
+async def health(request: web.Request) -> web.Response:
+    """Always 200: it tells, where `/health/ready` decides."""
+    return json_answer(await request.app[SERVICES].readiness.report())
+
+
+async def ready(request: web.Request) -> web.Response:
+    report = await request.app[SERVICES].readiness.report()
+    if report.status == "ok":
+        return json_answer(report)
+    missing = "; ".join(f"{part}: {said}" for part, said in report.checks.items() if said != "ok")
+    return problem(
+        503, missing, request_id=request_id_of(request), code="not_ready", headers={"Retry-After": "5"}, checks=report.checks
+    )
+
+
+def _number(request: web.Request, name: str, *, default: int, least: int, most: int) -> int:
+    asked = request.query.get(name)
+    if asked is None:
+        return default
+    if not _NUMBER.fullmatch(asked) or not least <= int(asked) <= most:
+        raise InvalidRequest(f"{name}: must be a whole number from {least} to {most}", field=name)
+    return int(asked)
+
+
+def _truth(request: web.Request, name: str) -> bool:
+    asked = request.query.get(name, "false").lower()
+    if asked not in _TRUTH:
+        raise InvalidRequest(f"{name}: must be true or false", field=name)
+    return _TRUTH[asked]

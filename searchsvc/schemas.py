@@ -1,0 +1,283 @@
+"""What the public API takes and gives. Requests are strict: "5" is no number, true is no number, an unknown field is an error."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import UTC, date, datetime, time
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, model_validator
+
+from core.schemas import (
+    CONTENT_HASH_PATTERN,
+    BBox,
+    EngineState,
+    ImageId,
+    ImageRecord,
+    IngestionStatus,
+    ModelCard,
+    Space,
+    Wire,
+)
+
+MAX_TEXT_CHARACTERS = 1000
+MAX_TOP_K = 100
+MAX_OFFSET = 10_000
+
+
+class Request(BaseModel):
+    """Base of all requests; validates from JSON's own types, converting nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+# --- search ----------------------------------------------------------------------------------------------------------
+
+
+def _normalised(value: object) -> object:
+    return unicodedata.normalize("NFC", value.strip()) if isinstance(value, str) else value
+
+
+def _folder(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    parts = PurePosixPath(value.strip().strip("/")).parts
+    if ".." in parts or "\0" in value:
+        raise ValueError("must be a folder within the watched one")
+    return "/".join(parts)
+
+
+def _labels(value: object) -> object:
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+def _moment(value: object) -> object:
+    """ISO 8601 text only: pydantic alone would also take a number for seconds since the epoch."""
+    if isinstance(value, datetime | date):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("must be an ISO 8601 date or time")  # noqa: TRY004 - pydantic reports ValueError as an invalid field
+    try:
+        return date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError("must be an ISO 8601 date or time") from None
+
+
+Text = Annotated[
+    StrictStr,
+    BeforeValidator(_normalised),
+    Field(min_length=1, max_length=MAX_TEXT_CHARACTERS, description="trimmed and normalised (NFC); more characters are refused"),
+]
+Moment = Annotated[datetime | date, BeforeValidator(_moment)]
+Label = Annotated[StrictStr, Field(min_length=1, max_length=200)]
+Pixels = Annotated[StrictInt, Field(ge=0, le=1_000_000)]
+Bytes = Annotated[StrictInt, Field(ge=0, le=2**53)]
+Scope = Literal["images", "segments", "both"]
+
+
+class DateFilter(Request):
+    """When the picture was taken (its file's time where it does not say), in UTC where no offset is given."""
+
+    start: Moment | None = Field(default=None, alias="from", description="a date or time; included")
+    end: Moment | None = Field(default=None, alias="to", description="a date (its whole day is included) or time")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        earliest, latest = self.earliest_s, self.latest_s
+        if earliest is not None and latest is not None and earliest > latest:
+            raise ValueError("`from` lies after `to`")
+        return self
+
+    @property
+    def earliest_s(self) -> float | None:
+        return None if self.start is None else _seconds(self.start, time.min)
+
+    @property
+    def latest_s(self) -> float | None:
+        return None if self.end is None else _seconds(self.end, time.max)
+
+
+def _seconds(moment: datetime | date, of_day: time) -> float:
+    at = moment if isinstance(moment, datetime) else datetime.combine(moment, of_day)
+    if at.tzinfo is not None:
+        return at.timestamp()
+    return at.replace(tzinfo=UTC).timestamp()
+
+
+class SizeFilter(Request):
+    """Pixels of the upright picture, bytes of the file; each bound is included."""
+
+    min_width: Pixels | None = None
+    max_width: Pixels | None = None
+    min_height: Pixels | None = None
+    max_height: Pixels | None = None
+    min_bytes: Bytes | None = None
+    max_bytes: Bytes | None = None
+
+
+class SearchFilter(Request):
+    """What a match must be; all that is given must hold."""
+
+    folder: Annotated[StrictStr, BeforeValidator(_folder), Field(max_length=1024)] | None = Field(
+        default=None, description="the picture lies in this folder or below it; relative to the watched one"
+    )
+    label: Annotated[tuple[Label, ...], BeforeValidator(_labels), Field(min_length=1, max_length=50)] | None = Field(
+        default=None,
+        description="one label or several: one of them was found in the picture (with scope `segments`: is the segment's)",
+        json_schema_extra={"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "null"}]},
+    )
+    taken: DateFilter | None = Field(default=None, alias="date")
+    size: SizeFilter | None = None
+
+
+class SearchOptions(Request):
+    """A search; at least one of `text`, `image_id` and (in a form) `file` must be there."""
+
+    text: Text | None = Field(default=None, description="what to look for, in words", examples=["tennis"])
+    image_id: Annotated[StrictStr, Field(pattern=CONTENT_HASH_PATTERN)] | None = Field(
+        default=None, description="more like this indexed image, which is itself left out"
+    )
+    negative_text: Text | None = Field(default=None, description="what not to look for, in words")
+    model: Annotated[StrictStr, Field(min_length=1, max_length=200)] | None = Field(
+        default=None, description="name or collection of the model to ask, in any case; default: the first that understands words"
+    )
+    scope: Scope = Field(default="images", description="whole pictures, regions of them, or the better of both for each picture")
+    top_k: Annotated[StrictInt, Field(ge=1, le=MAX_TOP_K)] = Field(default=10, description="how many matches")
+    offset: Annotated[StrictInt, Field(ge=0, le=MAX_OFFSET)] = Field(default=0, description="how many matches to skip")
+    min_score: Annotated[StrictFloat, Field(ge=-1, le=1, allow_inf_nan=False)] | None = Field(
+        default=None, description="least cosine similarity"
+    )
+    filter: SearchFilter | None = None
+
+
+class SegmentView(Wire):
+    """A region of a picture."""
+
+    n: int
+    label: str
+    score: float = Field(description="how sure the segmenter is, 0..1")
+    bbox: BBox = Field(description="`[x, y, width, height]` in pixels of the upright picture")
+    area: float = Field(description="the mask's share of the picture")
+    mask_url: str
+
+
+class MatchView(Wire):
+    """One found picture, or one found region of it."""
+
+    image_name: str
+    score: float = Field(description="cosine similarity, higher is nearer")
+    image_id: ImageId
+    path: str = Field(description="relative to the watched folder")
+    image_url: str
+    thumbnail_url: str
+    width: int = Field(description="of the upright picture")
+    height: int
+    segment: SegmentView | None = Field(default=None, description="the region that matched; null where the whole picture did")
+    jwt: str = Field(description="rates this match alone")
+
+
+class SearchAnswer(Wire):
+    """What was found, best first."""
+
+    text: str = Field(description="the words that were asked, as they were understood; empty where there were none")
+    model_name: str = Field(description="the model that answered")
+    matches: tuple[MatchView, ...]
+    jwt: str = Field(description="rates this search, once")
+    search_id: str
+    took_ms: float
+    notice: str | None = Field(default=None, description="what the user should know of the models, e.g. a fallback")
+
+
+# --- feedback --------------------------------------------------------------------------------------------------------
+
+
+class FeedbackRequest(Request):
+    """What somebody thinks of a search (`jwt` of the answer) or of one match (`jwt` of the match)."""
+
+    user_feedback: Annotated[StrictInt, Field(ge=1, le=10)] = Field(description="1 (useless) .. 10 (just right)", examples=[5])
+    jwt: StrictStr = Field(description="the token that came with the results; each counts once")
+    image_id: Annotated[StrictStr, Field(pattern=CONTENT_HASH_PATTERN)] | None = Field(
+        default=None, description="rates one of the shown images instead of the whole"
+    )
+
+
+class FeedbackAnswer(Wire):
+    feedback_id: str
+
+
+# --- images ----------------------------------------------------------------------------------------------------------
+
+
+class UploadAnswer(Wire):
+    image_id: ImageId
+    status_url: str
+
+
+class ImageView(ImageRecord):
+    """One image, how far it is, and where its parts are."""
+
+    image_url: str
+    thumbnail_url: str
+    segments_url: str
+
+
+class SegmentsAnswer(Wire):
+    image_id: ImageId
+    segments: tuple[SegmentView, ...]
+
+
+class SegmentRequest(Request):
+    mode: Literal["quick", "full"] = Field(description="`quick`: the main parts, fast; `full`: all that can be told apart")
+
+
+# --- operations ------------------------------------------------------------------------------------------------------
+
+
+class StatusAnswer(IngestionStatus):
+    """Where everything stands."""
+
+    models: tuple[ModelCard, ...] = Field(description="what is loaded; empty while the model service does not answer")
+    spaces: tuple[Space, ...] = Field(description="the models that can be asked; the first is the default")
+    model_state: EngineState | Literal["unavailable"]
+    profile: str | None = None
+    notice: str | None = Field(default=None, description="what the user should know of the models")
+    writing_needs_key: bool = Field(description="whether upload, delete and segmenting again need an API key")
+    version: str
+
+
+class HealthReport(Wire):
+    """Of the parts that searching needs, what each says of itself."""
+
+    status: Literal["ok", "unavailable"]
+    checks: dict[str, str] = Field(description="`ok`, or what is wrong, by part")
+    notice: str | None = None
+    profile: str | None = None
+    devices: tuple[str, ...] = ()
+    images_indexed: int | None = None
+    version: str
+
+
+class Liveness(Wire):
+    status: Literal["ok"] = "ok"
+
+
+class FieldError(BaseModel):
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """The one shape of every error (RFC 9457)."""
+
+    type: str = Field(examples=["about:blank"])
+    title: str = Field(examples=["Unprocessable Entity"])
+    status: int = Field(examples=[422])
+    detail: str = Field(description="for people")
+    code: str = Field(description="for programs; stable")
+    request_id: str = Field(description="finds the request in the log")
+    errors: list[FieldError] | None = Field(default=None, description="the offending field, where there is one")
+    checks: dict[str, str] | None = Field(default=None, description="of `/health/ready`: what each part says of itself")
+
+
+JsonObject = dict[str, Any]

@@ -1,0 +1,186 @@
+"""Finding: from a question to ranked, signed matches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+from uuid import uuid4
+
+from prometheus_client import CollectorRegistry, Histogram
+
+from core.errors import Conflict, InvalidRequest
+from core.points import Kind, image_point_id, segment_of
+from core.ports import Catalog, Hit, VectorStore, Where
+from core.schemas import ModelsInfo, Segment, Space, Vector
+from searchsvc import urls
+from searchsvc.filters import shown_path, where_of
+from searchsvc.models import QueryModels, choose_space, combine
+from searchsvc.schemas import MatchView, SearchAnswer, SearchFilter, SearchOptions, SegmentView
+from searchsvc.tokens import ShownSearch, TokenSigner
+
+_GROUPING_ROUNDS = 6
+_GROUPING_FACTOR = 4
+
+
+class SearchMetrics:
+    """How long each part of a search takes."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        buckets = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+        self._seconds = Histogram(
+            "search_stage_seconds", "Time of a search by stage", ("stage",), buckets=buckets, registry=registry
+        )
+
+    def observe(self, stage: str, started: float) -> float:
+        """Count the time since `started` to `stage`; returns now, the start of the next."""
+        now = time.perf_counter()
+        self._seconds.labels(stage).observe(now - started)
+        return now
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A question in the terms of one space."""
+
+    space: Space
+    vector: Vector
+    where: Where
+
+
+class Searcher:
+    def __init__(
+        self, *, models: QueryModels, vectors: VectorStore, catalog: Catalog, signer: TokenSigner, metrics: SearchMetrics
+    ) -> None:
+        self._models = models
+        self._vectors = vectors
+        self._catalog = catalog
+        self._signer = signer
+        self._metrics = metrics
+
+    async def search(self, options: SearchOptions, picture: bytes | None = None) -> SearchAnswer:
+        """Answer a question. Raises InvalidRequest, NotFound, Conflict (not indexed yet), ImageRejected, NoModel, Unavailable."""
+        if options.text is None and options.image_id is None and picture is None:
+            raise InvalidRequest("say what to look for: `text`, `image_id` or a `file`", field="text")
+        started = at = time.perf_counter()
+        info = await self._models.info()
+        asked = await self._understand(options, picture, info)
+        at = self._metrics.observe("embed", at)
+        hits = await self._best_of_each_image(asked, options) if options.scope == "both" else await self._nearest(asked, options)
+        at = self._metrics.observe("vectors", at)
+        answer = self._answer(options, asked.space, hits, has_picture=picture is not None, notice=info.notice)
+        self._metrics.observe("render", at)
+        return answer.model_copy(update={"took_ms": round((time.perf_counter() - started) * 1000, 2)})
+
+    async def _understand(self, options: SearchOptions, picture: bytes | None, info: ModelsInfo) -> _Asked:
+        needs_text = options.text is not None or options.negative_text is not None
+        space = choose_space(info, options.model, needs_text=needs_text)
+        wanted: list[Vector] = []
+        if options.image_id is not None:
+            wanted.append(await self._stored_vector(options.image_id, space))
+        if options.text is not None:
+            wanted.append(await self._models.embed_text(options.text, space, info.fingerprint))
+        if picture is not None:
+            wanted.append(await self._models.embed_picture(picture, space))
+        unwanted = None
+        if options.negative_text is not None:
+            unwanted = await self._models.embed_text(options.negative_text, space, info.fingerprint)
+        where = where_of(options.scope, options.filter, without_image=options.image_id)
+        return _Asked(space, combine(wanted, unwanted), where)
+
+    async def _stored_vector(self, image_id: str, space: Space) -> Vector:
+        for record in await self._vectors.retrieve(space.collection, [image_point_id(image_id)], with_vectors=True):
+            if record.vector is not None:
+                return record.vector
+        known = await self._catalog.image(image_id)
+        raise Conflict(f"this image is {known.state.value} and not searchable by {space.model_name}: look at its state first")
+
+    async def _nearest(self, asked: _Asked, options: SearchOptions) -> list[Hit]:
+        return await self._vectors.query(
+            asked.space.collection,
+            asked.vector,
+            where=asked.where,
+            limit=options.top_k,
+            offset=options.offset,
+            min_score=options.min_score,
+        )
+
+    async def _best_of_each_image(self, asked: _Asked, options: SearchOptions) -> list[Hit]:
+        """The best hit of each image, be it the whole or a region. Looks at more points until there are enough images."""
+        enough = options.offset + options.top_k
+        limit = enough * _GROUPING_FACTOR
+        best: dict[str, Hit] = {}
+        for _ in range(_GROUPING_ROUNDS):
+            hits = await self._vectors.query(
+                asked.space.collection, asked.vector, where=asked.where, limit=limit, min_score=options.min_score
+            )
+            best = {}
+            for hit in hits:
+                best.setdefault(hit.payload["image_id"], hit)
+            if len(best) >= enough or len(hits) < limit:
+                break
+            limit *= _GROUPING_FACTOR
+        return list(best.values())[options.offset : enough]
+
+    def _answer(
+        self, options: SearchOptions, space: Space, hits: Sequence[Hit], *, has_picture: bool, notice: str | None
+    ) -> SearchAnswer:
+        search_id = str(uuid4())
+        query = _what_was_asked(options, has_picture=has_picture)
+
+        def token_of_match(image_id: str, segment: int | None) -> str:
+            return self._signer.issue(ShownSearch(search_id, query, space.collection, [image_id], "match", segment))
+
+        matches = [match for hit in hits if (match := _match(hit, options.filter, token_of_match)) is not None]
+        shown = list(dict.fromkeys(match.image_id for match in matches))
+        return SearchAnswer(
+            text=options.text or "",
+            model_name=space.model_name,
+            matches=tuple(matches),
+            jwt=self._signer.issue(ShownSearch(search_id, query, space.collection, shown)),
+            search_id=search_id,
+            took_ms=0.0,
+            notice=notice,
+        )
+
+
+def _what_was_asked(options: SearchOptions, *, has_picture: bool) -> dict[str, Any]:
+    asked = options.model_dump(mode="json", by_alias=True, include={"text", "image_id", "negative_text", "scope", "filter"})
+    asked["picture"] = has_picture
+    return {name: value for name, value in asked.items() if value not in (None, False)}
+
+
+def _match(hit: Hit, wanted: SearchFilter | None, token: Callable[[str, int | None], str]) -> MatchView | None:
+    """None for an image whose last path went while it was being found."""
+    payload = hit.payload
+    path = shown_path(list(payload["paths"]), wanted)
+    if path is None:
+        return None
+    image_id = payload["image_id"]
+    segment = segment_of(payload) if payload["kind"] == Kind.SEGMENT.value else None
+    return MatchView(
+        image_name=PurePosixPath(path).name,
+        score=hit.score,
+        image_id=image_id,
+        path=path,
+        image_url=urls.image_file(image_id),
+        thumbnail_url=urls.thumbnail(image_id),
+        width=payload["width"],
+        height=payload["height"],
+        segment=segment_view(image_id, segment) if segment else None,
+        jwt=token(image_id, segment.n if segment else None),
+    )
+
+
+def segment_view(image_id: str, segment: Segment) -> SegmentView:
+    """A segment as the API shows it: with the address of its mask instead of the mask."""
+    return SegmentView(
+        n=segment.n,
+        label=segment.label,
+        score=segment.score,
+        bbox=segment.bbox,
+        area=segment.area,
+        mask_url=urls.mask(image_id, segment.n),
+    )

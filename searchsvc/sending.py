@@ -1,0 +1,87 @@
+"""Answering with a file: entity tags, 304, one byte range; every refusal a problem document."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from email.utils import formatdate
+
+from aiohttp import hdrs, web
+
+from core.web import problem, request_id_of
+from searchsvc.folder import OpenedFile
+
+_CHUNK_BYTES = 256 * 2**10
+
+
+def not_modified(request: web.Request, etag: str, headers: Mapping[str, str]) -> web.Response | None:
+    """A 304 if the caller already holds what `etag` names."""
+    held = request.if_none_match or ()
+    if any(tag.value in {etag, "*"} for tag in held):
+        return web.Response(status=304, headers={**headers, hdrs.ETAG: f'"{etag}"'})
+    return None
+
+
+async def send_file(
+    request: web.Request, opened: OpenedFile, *, etag: str, headers: Mapping[str, str], executor: Executor
+) -> web.StreamResponse:
+    """Stream an open file, which is closed on return."""
+    with opened:
+        headers = {
+            **headers,
+            hdrs.ACCEPT_RANGES: "bytes",
+            hdrs.LAST_MODIFIED: formatdate(opened.modified_at_s, usegmt=True),
+        }
+        if (unchanged := not_modified(request, etag, headers)) is not None:
+            return unchanged
+        wanted = _wanted_range(request, opened, etag)
+        if wanted is not None and len(wanted) == 0:
+            return problem(
+                416,
+                "the file is shorter than the range asked for",
+                request_id=request_id_of(request),
+                headers={hdrs.CONTENT_RANGE: f"bytes */{opened.size}"},
+            )
+        part = range(opened.size) if wanted is None else wanted
+        response = web.StreamResponse(status=200 if wanted is None else 206, headers={**headers, hdrs.ETAG: f'"{etag}"'})
+        response.content_length = len(part)
+        if wanted is not None:
+            response.headers[hdrs.CONTENT_RANGE] = f"bytes {part.start}-{part.stop - 1}/{opened.size}"
+        response.headers["X-Request-ID"] = request_id_of(request)
+        await response.prepare(request)
+        if request.method != hdrs.METH_HEAD:
+            await _send(response, opened, part, executor)
+        await response.write_eof()
+        return response
+
+
+async def _send(response: web.StreamResponse, opened: OpenedFile, part: range, executor: Executor) -> None:
+    loop = asyncio.get_running_loop()
+    descriptor = opened.file.fileno()
+    at = part.start
+    while at < part.stop:
+        chunk = await loop.run_in_executor(executor, os.pread, descriptor, min(_CHUNK_BYTES, part.stop - at), at)
+        if not chunk:
+            raise ConnectionResetError("the file became shorter while it was being sent")
+        at += len(chunk)
+        await response.write(chunk)
+
+
+def _wanted_range(request: web.Request, opened: OpenedFile, etag: str) -> range | None:
+    """None for the whole: no range, several, or one of another version. Empty if it lies outside."""
+    header = request.headers.get(hdrs.RANGE)
+    condition = request.headers.get(hdrs.IF_RANGE)
+    if header is None or (condition is not None and condition != f'"{etag}"'):
+        return None
+    try:
+        wanted = request.http_range
+    except ValueError:
+        return None
+    if wanted.start is None:
+        return None
+    if wanted.start < 0:
+        return range(max(0, opened.size + wanted.start), opened.size)
+    stop = opened.size if wanted.stop is None else min(wanted.stop, opened.size)
+    return range(wanted.start, stop) if wanted.start < stop else range(0)

@@ -1,0 +1,47 @@
+"""What the routes work with, under one typed key of the application."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from core.ports import Catalog, Embedder
+from searchsvc.access import WriteAccess
+from searchsvc.corpus import Corpus
+from searchsvc.events import StatusEvents
+from searchsvc.feedback import FeedbackStore
+from searchsvc.folder import PictureFolder
+from searchsvc.readiness import Readiness
+from searchsvc.receiving import Receiver
+from searchsvc.search import Searcher
+from searchsvc.state import StatusReader
+from searchsvc.thumbnails import Thumbnails
+from searchsvc.tokens import TokenSigner
+from searchsvc.uploads import Uploads
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of a running search service."""
+
+    access: WriteAccess
+    catalog: Catalog
+    corpus: Corpus
+    embedder: Embedder
+    events: StatusEvents
+    feedback: FeedbackStore
+    folder: PictureFolder
+    query_timeout_s: float
+    readiness: Readiness
+    reading: Executor
+    receiver: Receiver
+    searcher: Searcher
+    signer: TokenSigner
+    status: StatusReader
+    thumbnails: Thumbnails
+    uploads: Uploads
+
+
+SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

@@ -1,0 +1,46 @@
+"""Settings of the search service."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
+
+from core.settings import FolderSettings
+
+
+class SearchSettings(FolderSettings):
+    """The public API and the page."""
+
+    port: int = Field(default=3000, ge=0, le=65535, description="port of the page and the API")
+    model_url: str = Field(default="http://127.0.0.1:8001", description="the model service")
+    watcher_url: str = Field(
+        default="http://127.0.0.1:8002", description="the watcher; unused standalone, where both share a process"
+    )
+
+    jwt_secret: str | None = Field(
+        default=None,
+        min_length=1,
+        repr=False,
+        description="key of the feedback tokens (HS256, at least 32 bytes); unset: made once and kept in `DATA_DIR/jwt_secret`",
+    )
+    jwt_ttl_s: int = Field(default=86_400, ge=1, le=31_536_000, description="how long a search can be rated")
+    jwt_issuer: str = Field(default="imagesearch", min_length=1, description="`iss` of the feedback tokens")
+    jwt_audience: str = Field(default="imagesearch-feedback", min_length=1, description="`aud` of the feedback tokens")
+
+    api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), repr=False, description="comma-separated bearer keys that may write; needed beyond loopback"
+    )
+
+    max_uploads: int = Field(default=8, ge=1, le=256, description="pictures received at once; more are refused with 503")
+    receive_timeout_s: float = Field(default=60.0, gt=0, description="longest pause within an upload")
+    query_timeout_s: float = Field(default=30.0, gt=0, description="longest time for one search")
+    max_event_streams: int = Field(default=32, ge=1, le=1024, description="listeners to `/api/v1/events` at once")
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value

@@ -1,0 +1,105 @@
+"""Small pictures for lists: made once, kept on the disk, forgotten with the image."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from uuid import uuid4
+
+import structlog
+
+from core.errors import ImageRejected, NotFound, Overloaded
+from searchsvc.folder import PictureFolder
+
+log = structlog.get_logger()
+
+SIZES: Sequence[int] = (128, 256, 512)
+DEFAULT_SIZE = 256
+
+_THREADS = 2
+_MOST_WAITING = 512
+
+Render = Callable[[bytes, int], bytes]
+"""A picture and the wanted long side to WEBP. Raises ImageRejected."""
+
+
+class Thumbnails:
+    """An async context manager; decoding runs in its own threads, and two that ask for the same one share the work."""
+
+    def __init__(self, cache_dir: Path, *, folder: PictureFolder, render: Render, max_bytes: int) -> None:
+        self._cache_dir = cache_dir
+        self._folder = folder
+        self._render = render
+        self._max_bytes = max_bytes
+        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="thumbnails")
+        self._under_way: dict[tuple[str, int], asyncio.Future[bytes]] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, lambda: self._executor.shutdown(cancel_futures=True))
+
+    async def get(self, image_id: str, paths: Sequence[str], size: int) -> bytes:
+        """A WEBP of at most `size` pixels a side. Raises NotFound, Overloaded."""
+        key = (image_id, size)
+        if (known := self._under_way.get(key)) is not None:
+            return await asyncio.shield(known)
+        if len(self._under_way) >= _MOST_WAITING:
+            raise Overloaded("too many thumbnails are being made", retry_after_s=1)
+        making = asyncio.get_running_loop().run_in_executor(self._executor, self._get, image_id, list(paths), size)
+        self._under_way[key] = making
+        making.add_done_callback(lambda done: self._finished(key, done))
+        return await asyncio.shield(making)
+
+    async def forget(self, image_id: str) -> None:
+        """Remove what is kept of a deleted image."""
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._forget, image_id)
+
+    def _finished(self, key: tuple[str, int], done: asyncio.Future[bytes]) -> None:
+        self._under_way.pop(key, None)
+        if not done.cancelled():
+            done.exception()  # read here, because everybody who waited may have gone
+
+    def _path(self, image_id: str, size: int) -> Path:
+        return self._cache_dir / image_id[:2] / f"{image_id}-{size}.webp"
+
+    def _get(self, image_id: str, paths: Sequence[str], size: int) -> bytes:
+        kept = self._path(image_id, size)
+        try:
+            return kept.read_bytes()
+        except OSError:
+            made = self._make(paths, size)
+        try:
+            _keep(kept, made)
+        except OSError as error:  # the answer does not depend on the cache
+            log.warning("thumbnail_unkept", errno=error.errno)
+        return made
+
+    def _make(self, paths: Sequence[str], size: int) -> bytes:
+        try:
+            with self._folder.open_first(paths) as opened:
+                return self._render(opened.file.read(self._max_bytes + 1), size)
+        except ImageRejected:
+            raise NotFound("there is no thumbnail of a picture that cannot be read") from None
+        except OSError:
+            raise NotFound("the picture's file cannot be read") from None
+
+    def _forget(self, image_id: str) -> None:
+        for size in SIZES:
+            self._path(image_id, size).unlink(missing_ok=True)
+
+
+def _keep(path: Path, thumbnail: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        temporary.write_bytes(thumbnail)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

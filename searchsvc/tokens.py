@@ -1,0 +1,155 @@
+"""Signed proof of a search: who rates must hold the token that came with the results (RFC 7519, HS256)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+from uuid import uuid4
+
+import jwt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from core.errors import Unauthorized
+from core.schemas import ImageId
+from searchsvc.secret import SHORTEST_SAFE_BYTES
+
+_ALGORITHM = "HS256"
+_REQUIRED = ["iss", "aud", "iat", "exp", "jti", "sid", "query", "model", "ids", "about"]
+
+MAX_TOKEN_CHARACTERS = 32_768
+"""100 ids and two texts of 1,000 four-byte characters make 20,000."""
+
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+
+_ShortText = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSearch:
+    """What a token vouches for."""
+
+    search_id: str
+    query: Mapping[str, Any]
+    model: str
+    shown: Sequence[str]
+    about: Literal["search", "match"] = "search"
+    segment: int | None = None
+
+
+class Claims(BaseModel):
+    """A verified token's content."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    jti: _ShortText
+    sid: _ShortText
+    query: dict[str, Any]
+    model: _ShortText
+    ids: list[ImageId] = Field(max_length=1000)
+    about: Literal["search", "match"]
+    segment: int | None = None
+
+    @property
+    def rated_image(self) -> str | None:
+        """The image that a match's own token is about."""
+        return self.ids[0] if self.about == "match" and self.ids else None
+
+
+class TokenSigner:
+    """Issues and verifies. `clock` gives seconds since the epoch."""
+
+    def __init__(self, key: bytes, *, issuer: str, audience: str, ttl_s: int, clock: Callable[[], float] = time.time) -> None:
+        self._key = key
+        self._issuer = issuer
+        self._audience = audience
+        self._ttl_s = ttl_s
+        self._clock = clock
+        self._jws = jwt.PyJWS(algorithms=[_ALGORITHM])
+        self._jwt = jwt.PyJWT()
+
+    def issue(self, search: ShownSearch) -> str:
+        """A token that can be spent once, until it expires."""
+        issued_at = int(self._clock())
+        claims: dict[str, Any] = {
+            "iss": self._issuer,
+            "aud": self._audience,
+            "iat": issued_at,
+            "exp": issued_at + self._ttl_s,
+            "jti": uuid4().hex,
+            "sid": search.search_id,
+            "query": dict(search.query),
+            "model": search.model,
+            "ids": list(search.shown),
+            "about": search.about,
+        }
+        if search.segment is not None:
+            claims["segment"] = search.segment
+        payload = json.dumps(claims, separators=(",", ":"), ensure_ascii=False).encode()
+        with self._short_key_accepted():
+            return self._jws.encode(payload, self._key, algorithm=_ALGORITHM)
+
+    def verify(self, token: object) -> Claims:
+        """Raises Unauthorized for everything but an untouched, unexpired token of ours."""
+        if not isinstance(token, str) or not token:
+            raise Unauthorized("the `jwt` of a search is needed to rate it")
+        if len(token) > MAX_TOKEN_CHARACTERS or not _COMPACT.fullmatch(token) or not _is_canonical(token):
+            raise Unauthorized("the `jwt` is not a token of this service")
+        try:
+            with self._short_key_accepted():
+                decoded = self._jwt.decode(
+                    token,
+                    self._key,
+                    algorithms=[_ALGORITHM],
+                    audience=self._audience,
+                    issuer=self._issuer,
+                    options={
+                        "require": _REQUIRED,
+                        "verify_exp": False,
+                        "verify_iat": False,
+                        "verify_nbf": False,
+                        "strict_aud": True,
+                    },
+                )
+            claims = Claims.model_validate(decoded)
+            self._check_times(decoded)
+        except (jwt.PyJWTError, ValidationError, RecursionError):
+            raise Unauthorized("the `jwt` is not a token of this service") from None
+        return claims
+
+    def _check_times(self, decoded: Mapping[str, Any]) -> None:
+        """Against this signer's own clock, so that tests need not wait."""
+        issued_at, expires_at = decoded["iat"], decoded["exp"]
+        if type(issued_at) is not int or type(expires_at) is not int or issued_at > self._clock() + 60:
+            raise jwt.InvalidTokenError("times are not whole seconds, or lie ahead")
+        if self._clock() >= expires_at:
+            raise Unauthorized("the `jwt` has expired: search again")
+
+    @contextmanager
+    def _short_key_accepted(self) -> Iterator[None]:
+        """A short JWT_SECRET is warned of once, at the start (`searchsvc.secret`), not at each token."""
+        if len(self._key) >= SHORTEST_SAFE_BYTES:
+            yield
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", jwt.InsecureKeyLengthWarning)
+            yield
+
+
+def _is_canonical(token: str) -> bool:
+    """Base64 has several spellings of the same bytes; only the one that we wrote counts."""
+    for part in token.split("."):
+        try:
+            decoded = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+        except (ValueError, binascii.Error):
+            return False
+        if base64.urlsafe_b64encode(decoded).rstrip(b"=").decode() != part:
+            return False
+    return True
