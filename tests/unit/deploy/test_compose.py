@@ -57,7 +57,7 @@ def test_a_service_is_built_from_a_target_that_exists(name: str) -> None:
 def test_a_service_cannot_write_to_its_image_nor_gain_rights(name: str) -> None:
     assert SERVICES[name]["read_only"] is True
     assert SERVICES[name]["cap_drop"] == ["ALL"]
-    assert any(mount.startswith("/tmp") for mount in SERVICES[name]["tmpfs"])
+    assert "/tmp" in {mount.partition(":")[0] for mount in SERVICES[name]["tmpfs"]}  # noqa: S108 - of the container
 
 
 @pytest.mark.parametrize("name", TARGETS)
