@@ -1,0 +1,170 @@
+"""The wiring of the watcher on one screen: everything is started in order, and stopped in the reverse one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import NamedTuple
+
+import structlog
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from core.ports import Catalog, Embedder, VectorStore
+from watcher import jobs, probe
+from watcher.catalog import FolderCatalog, Parts
+from watcher.folder import Folder
+from watcher.ingest import Ingest
+from watcher.intake import Intake, IntakeEvents
+from watcher.ledger import Ledger
+from watcher.locks import ImageLocks
+from watcher.metrics import IngestionMetrics
+from watcher.observer import FolderObserver
+from watcher.reconcile import Reconciler, VectorCheck
+from watcher.routes import make_app
+from watcher.scanner import Scanner
+from watcher.settings import WatcherSettings
+from watcher.stability import SettleRules
+from watcher.sweeper import Sweeper
+from watcher.vigil import Vigil, report_progress
+from watcher.worker import Worker, WorkerLimits
+
+log = structlog.get_logger()
+
+
+class RunningWatcher(NamedTuple):
+    """What the watcher offers to its host: the catalog for the search service beside it, and the app for HTTP."""
+
+    catalog: Catalog
+    app: web.Application
+
+
+@asynccontextmanager
+async def running_watcher(
+    settings: WatcherSettings, embedder: Embedder, vectors: VectorStore, *, ledger: Ledger | None = None
+) -> AsyncIterator[RunningWatcher]:
+    """Watch and ingest for as long as the context lasts; models and vectors may come later. Raises LedgerInUse, LedgerTooNew."""
+    async with AsyncExitStack() as stack:
+        ledger = await stack.enter_async_context(ledger or Ledger(settings.data_dir))
+        recovered = await ledger.run(jobs.recover)
+        readers = ThreadPoolExecutor(max(4, min(8, 2 * (os.cpu_count() or 2))), thread_name_prefix="folder")
+        stack.callback(readers.shutdown)
+        parts = _assemble(settings, embedder, vectors, ledger, readers)
+        catalog = FolderCatalog(parts, max_image_bytes=settings.max_image_bytes)
+        registry = parts.metrics.registry
+        stack.push_async_callback(parts.sweeper.finish)
+        await _start(stack, settings, parts)
+        stack.callback(catalog.note_draining)
+        log.info("watcher_started", folder=parts.folder.root.name, observer=parts.observer.kind, images_recovered=recovered)
+        yield RunningWatcher(catalog, make_app(catalog, parts.metrics, registry))
+
+
+def _assemble(
+    settings: WatcherSettings, embedder: Embedder, vectors: VectorStore, ledger: Ledger, readers: ThreadPoolExecutor
+) -> Parts:
+    folder = Folder(settings.images_dir)
+    metrics = IngestionMetrics(CollectorRegistry())
+    locks = ImageLocks()
+    scanner = Scanner(folder, ledger, readers, accept_new_folder=settings.accept_new_folder)
+
+    def on_admitted() -> None:
+        worker.wake()
+        sweeper.wake()
+
+    def on_models_changed() -> None:
+        reconciler.models_changed()
+
+    def on_left() -> None:
+        sweeper.wake()
+
+    intake = Intake(
+        folder,
+        ledger,
+        readers,
+        rules=SettleRules(settle_s=settings.settle_s, truncated_after_s=settings.truncated_after_s),
+        max_image_bytes=settings.max_image_bytes,
+        leases=probe.leases_work(folder.root),
+        events=IntakeEvents(
+            admitted=on_admitted,
+            left=on_left,
+            scan=scanner.request,
+            lost_mounts=scanner.lost,
+        ),
+    )
+    sweeper = Sweeper(
+        ledger,
+        vectors,
+        locks,
+        orphan_grace_s=settings.orphan_grace_s,
+        is_calm=lambda: intake.is_calm and not scanner.is_busy,
+    )
+    worker = Worker(
+        ledger,
+        Ingest(folder, ledger, embedder, vectors, readers, recheck=intake.recheck),
+        embedder,
+        locks,
+        metrics,
+        limits=WorkerLimits(
+            concurrency=settings.ingest_concurrency,
+            max_attempts=settings.max_attempts,
+            retry_min_s=settings.retry_min_s,
+            retry_max_s=settings.retry_max_s,
+            outage_retry_max_s=settings.outage_retry_max_s,
+            lease_s=settings.lease_s,
+        ),
+        is_folder_missing=lambda: scanner.folder_missing,
+        changed=sweeper.note_write,
+        models_changed=on_models_changed,
+    )
+    reconciler = Reconciler(
+        ledger,
+        VectorCheck(ledger, vectors, locks),
+        interval_s=settings.reconcile_interval_s,
+        scan=scanner.complete_scan,
+        models=worker.models,
+        mended=worker.wake,
+    )
+    observer = FolderObserver(
+        folder,
+        polling=settings.watch_mode == "polling",
+        poll_interval_s=settings.poll_interval_s,
+        on_hints=intake.take,
+        on_loss=scanner.request,
+    )
+    return Parts(folder, ledger, intake, scanner, reconciler, observer, worker, sweeper, metrics, readers)
+
+
+async def _start(stack: AsyncExitStack, settings: WatcherSettings, parts: Parts) -> None:
+    """Everything that runs. What stands first here ends last."""
+    await stack.enter_async_context(parts.observer)
+    await _run(stack, parts.sweeper.run(), "sweeper")
+    await _run(stack, parts.worker.beat(), "heartbeat")
+    stack.push_async_callback(parts.worker.drain, settings.shutdown_grace_s * 0.6)
+    await _run(stack, parts.worker.run(), "worker")
+    await _run(stack, parts.intake.run(), "intake")
+    await _run(stack, parts.scanner.run(parts.intake), "scanner")
+    vigil = Vigil(parts.folder, parts.ledger, parts.observer, parts.scanner)
+    await vigil.begin()
+    await _run(stack, vigil.run(), "vigil")
+    await _run(stack, parts.reconciler.run(), "reconciler")
+    await _run(stack, report_progress(parts.ledger, parts.metrics), "progress")
+
+
+async def _run(stack: AsyncExitStack, work: Coroutine[None, None, None], name: str) -> None:
+    """Run a service until the stack unwinds. Should one end by itself, the log tells: it is a bug."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_note_end)
+    stack.push_async_callback(_cancel, task)
+
+
+def _note_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.critical("service_died", service=task.get_name(), exc_info=task.exception())
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])

@@ -1,0 +1,180 @@
+"""The Catalog port over the ledger and the folder, for whoever lives in the same process; `routes` offers it to others."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Literal, TypeVar
+
+import structlog
+
+from core.decode import IMAGE_SUFFIXES
+from core.errors import ImageRejected, InvalidRequest, NotFound, Reason, Unavailable
+from core.schemas import FailurePage, ImageRecord, IngestionStatus, Segment, SegmentMode, WatcherStatus
+from watcher import locations, probe, views
+from watcher.folder import Folder, is_hidden, is_temporary
+from watcher.intake import Intake
+from watcher.ledger import Ledger
+from watcher.locations import Admission, FileStat
+from watcher.metrics import IngestionMetrics
+from watcher.observer import FolderObserver
+from watcher.probe import Absence
+from watcher.reconcile import Reconciler
+from watcher.scanner import Scanner
+from watcher.sweeper import Sweeper
+from watcher.worker import Worker
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+_ASKED_FOR = 2
+_AT_ONCE = 0.0  # an orphan since 1970: no grace left
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The running watcher, as the catalog looks into it."""
+
+    folder: Folder
+    ledger: Ledger
+    intake: Intake
+    scanner: Scanner
+    reconciler: Reconciler
+    observer: FolderObserver
+    worker: Worker
+    sweeper: Sweeper
+    metrics: IngestionMetrics
+    readers: Executor
+
+
+class FolderCatalog:
+    """See `core.ports.Catalog`. Lives inside `running_watcher`, and no longer."""
+
+    def __init__(self, parts: Parts, *, max_image_bytes: int) -> None:
+        self._parts = parts
+        self._max_image_bytes = max_image_bytes
+        self._draining = False
+
+    def note_draining(self) -> None:
+        """The end has begun."""
+        self._draining = True
+
+    async def status(self) -> IngestionStatus:
+        parts = self._parts
+        totals = await parts.ledger.run(views.totals)
+        rate = parts.metrics.rate_per_s()
+        left = totals.images.pending + totals.images.running
+        scanned_at = parts.scanner.last_scan_at
+        watcher = WatcherStatus(
+            state=self._state(),
+            observer=parts.observer.kind,
+            last_reconcile_at=datetime.fromtimestamp(scanned_at, UTC) if scanned_at else None,
+            reconciling=parts.reconciler.is_busy or parts.scanner.is_busy,
+            settling=parts.intake.settling,
+            waiting_for=parts.worker.waiting_for,
+        )
+        return IngestionStatus(
+            images=totals.images,
+            segments=totals.segments,
+            rate_per_s=round(rate, 3),
+            eta_s=round(left / rate, 1) if left and rate else None,
+            watcher=watcher,
+        )
+
+    def _state(self) -> Literal["starting", "watching", "folder_missing", "draining"]:
+        if self._draining:
+            return "draining"
+        if self._parts.scanner.folder_missing:
+            return "folder_missing"
+        return "watching" if self._parts.reconciler.has_scanned else "starting"
+
+    async def image(self, image_id: str) -> ImageRecord:
+        record = await self._parts.ledger.run(views.image, image_id)
+        if record is None:
+            raise NotFound("there is no such image")
+        return record
+
+    async def failures(self, *, limit: int = 100, offset: int = 0, ignored: bool = False) -> FailurePage:
+        return await self._parts.ledger.run(views.failures, limit=limit, offset=offset, ignored=ignored)
+
+    async def notice(self, path: str) -> ImageRecord:
+        folder = self._parts.folder
+        await self._read(lambda: folder.checked(path))
+        if is_hidden(path) or is_temporary(path):
+            raise InvalidRequest("hidden and temporary files are left alone", field="path")
+        stat, image_id = await self._identify(path)
+        admission = Admission(path, stat, image_id, time.time(), _ASKED_FOR)
+        await self._parts.ledger.run(locations.admit, [admission], time.time())
+        self._parts.worker.wake()
+        self._parts.sweeper.wake()
+        return await self.image(image_id)
+
+    async def _identify(self, path: str) -> tuple[FileStat, str]:
+        file = self._parts.folder.locate(path)
+        stat = await self._read(lambda: probe.stat_file(file))
+        if not isinstance(stat, FileStat):
+            raise _refusal_of(stat)
+        if stat.size > self._max_image_bytes:
+            raise ImageRejected(Reason.TOO_MANY_BYTES, f"the file has more than {self._max_image_bytes:,} bytes")
+        if stat.size == 0:
+            raise ImageRejected(Reason.EMPTY_FILE, "the file is empty")
+        seen = await self._read(lambda: probe.look(file, now=time.time(), leases=lambda _: False))
+        if isinstance(seen, Absence):
+            raise _refusal_of(seen)
+        if not seen.image and PurePosixPath(path).suffix.lower() not in IMAGE_SUFFIXES:
+            raise ImageRejected(Reason.NOT_AN_IMAGE, "the file is not a picture")
+        found = await self._read(lambda: probe.content_hash(file, stat))
+        if isinstance(found, Absence):
+            raise _refusal_of(found)
+        if found is None:
+            raise Unavailable("the file is still being written", retry_after_s=1)
+        return stat, found
+
+    async def delete(self, image_id: str) -> None:
+        parts = self._parts
+        record = await self.image(image_id)
+        files = [parts.folder.locate(path) for path in record.paths]
+        await self._read(lambda: _unlink_all(files))
+        await parts.ledger.run(locations.forget, record.paths, _AT_ONCE)
+        log.info("image_deleted", image_id=image_id, paths=len(files))
+        await parts.sweeper.sweep_now(image_id)
+
+    async def resegment(self, image_id: str, mode: SegmentMode) -> list[Segment]:
+        await self.image(image_id)
+        return [
+            Segment(**{name: getattr(segment, name) for name in Segment.model_fields})
+            for segment in await self._parts.worker.segment_again(image_id, mode)
+        ]
+
+    async def oldest_pending_s(self) -> float:
+        """Age of the oldest pending image, for the metrics."""
+        noticed_at = (await self._parts.ledger.run(views.totals)).oldest_pending_at
+        return max(0.0, time.time() - noticed_at) if noticed_at is not None else 0.0
+
+    async def _read(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._parts.readers, call)
+
+
+def _refusal_of(absence: Absence) -> NotFound | ImageRejected:
+    match absence:
+        case Absence.DENIED:
+            return ImageRejected(Reason.PERMISSION_DENIED, "the file cannot be opened")
+        case Absence.UNREADABLE:
+            return ImageRejected(Reason.UNREADABLE, "the file cannot be read")
+        case _:
+            return NotFound("there is no such file in the watched folder")
+
+
+def _unlink_all(files: list[Path]) -> None:
+    """Remove the files. Raises Unavailable when one of them must stay."""
+    for file in files:
+        try:
+            file.unlink(missing_ok=True)
+        except OSError:
+            raise Unavailable("the folder does not let its files be removed", retry_after_s=60) from None

@@ -1,0 +1,164 @@
+"""One image: read, analyse, write its points, say so. Whatever was done before a crash is found and not done again."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from core import points
+from core.errors import ImageSearchError
+from core.ports import Embedder, Record, VectorStore
+from core.schemas import ImageAnalysis, ModelsInfo, Priority, Segment, SegmentMode
+from watcher import jobs
+from watcher.folder import Folder
+from watcher.jobs import Job, Outcome, Places
+from watcher.ledger import Ledger
+
+
+class FileChanged(ImageSearchError):
+    """No path holds the image's bytes any more: the ledger learns of it through the intake, which was told to look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """How an image came to be indexed. `segments` is None where the points of an earlier run were found to be whole."""
+
+    outcome: Outcome
+    segments: tuple[Segment, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Bytes:
+    body: bytes
+    file_time: datetime
+
+
+class Ingest:
+    """Called with the image's lock and lease held. It writes points; whether the ledger believes it is the caller's word.
+
+    The image point is written last in every collection and carries the fingerprint and the number of segments: it seals the
+    set. A sealed set is adopted without a model call, so that neither a crash before the ledger's word, nor a lost ledger, nor
+    the return to earlier models costs an inference.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        ledger: Ledger,
+        embedder: Embedder,
+        vectors: VectorStore,
+        readers: Executor,
+        *,
+        recheck: Callable[[str], None],
+    ) -> None:
+        self._folder = folder
+        self._ledger = ledger
+        self._embedder = embedder
+        self._vectors = vectors
+        self._readers = readers
+        self._recheck = recheck
+
+    async def ensure_collections(self, info: ModelsInfo) -> None:
+        """Have a collection for each of the models' spaces."""
+        for space in info.spaces:
+            await self._vectors.ensure(space)
+
+    async def run(self, job: Job, info: ModelsInfo) -> Ingested:
+        """Bring all points of the image into the vectors. Raises ImageRejected, ModelCrashed, FileChanged."""
+        adopted = await self._adopt(job.image_id, info)
+        return adopted or await self._analyse(job, SegmentMode.STANDARD, Priority.INGEST)
+
+    async def again(self, job: Job, mode: SegmentMode) -> Ingested:
+        """Segment the image again, for somebody who waits. Raises ImageRejected, ModelCrashed, FileChanged."""
+        for collection in await self._vectors.collections():
+            await self._vectors.set_payload(collection, points.of_image(job.image_id), {"fingerprint": ""})
+        return await self._analyse(job, mode, Priority.QUERY)
+
+    async def _analyse(self, job: Job, mode: SegmentMode, priority: Priority) -> Ingested:
+        content = await self._read(job.image_id)
+        analysis = await self._embedder.analyse(content.body, segments=mode, priority=priority)
+        if analysis.content_hash != job.image_id:
+            raise RuntimeError("the model service answered for another picture")
+        places = await self._ledger.run(jobs.places, job.image_id)
+        await self._write(analysis, places, content)
+        outcome = Outcome(analysis.fingerprint, analysis.width, analysis.height, len(analysis.segments), places.version)
+        return Ingested(outcome, analysis.segments)
+
+    async def _write(self, analysis: ImageAnalysis, places: Places, content: _Bytes) -> None:
+        by_collection = points.points_by_collection(
+            analysis, paths=places.paths, size_bytes=len(content.body), file_time=content.file_time
+        )
+        seal = points.image_point_id(analysis.content_hash)
+        for collection, written in by_collection.items():
+            if len(written) != len(analysis.segments) + 1:
+                raise RuntimeError(f"the model service left out vectors of {collection}")
+            await self._vectors.upsert(collection, sorted(written, key=lambda point: point.id == seal))
+            first_stale = max((segment.n for segment in analysis.segments), default=-1) + 1
+            await self._vectors.delete(collection, points.stale_segments_of(analysis.content_hash, first_stale))
+
+    # --- reading
+
+    async def _read(self, image_id: str) -> _Bytes:
+        """The image's bytes, from the first path that still has them."""
+        for path in (await self._ledger.run(jobs.places, image_id)).paths:
+            file = self._folder.locate(path)
+            content = await asyncio.get_running_loop().run_in_executor(self._readers, _read_verified, file, image_id)
+            if content is not None:
+                return content
+            self._recheck(path)
+        raise FileChanged("the file changed or went away")
+
+    # --- adopting
+
+    async def _adopt(self, image_id: str, info: ModelsInfo) -> Ingested | None:
+        """The outcome of an earlier run, if every collection holds all of its points, made by these models."""
+        segments: set[int] = set()
+        seals: list[Record] = []
+        for space in info.spaces:
+            seal = await self._vectors.retrieve(space.collection, [points.image_point_id(image_id)])
+            if not seal or seal[0].payload.get("fingerprint") != info.fingerprint:
+                return None
+            seals += seal
+            segments.add(seal[0].payload["segments"])
+        if len(segments) != 1:
+            return None
+        count = segments.pop()
+        if not await self._has_segments(image_id, count, info):
+            return None
+        places = await self._ledger.run(jobs.places, image_id)
+        for collection in await self._vectors.collections():
+            await self._vectors.set_payload(collection, points.of_image(image_id), points.location_payload(places.paths))
+        for space in info.spaces:
+            await self._vectors.delete(space.collection, points.stale_segments_of(image_id, count))
+        payload = seals[0].payload
+        return Ingested(Outcome(info.fingerprint, payload["width"], payload["height"], count, places.version), None)
+
+    async def _has_segments(self, image_id: str, count: int, info: ModelsInfo) -> bool:
+        ids = [points.segment_point_id(image_id, n) for n in range(count)]
+        for space in info.spaces if ids else ():
+            found = await self._vectors.retrieve(space.collection, ids)
+            if len(found) != count or any(record.payload.get("fingerprint") != info.fingerprint for record in found):
+                return False
+        return True
+
+
+def _read_verified(file: Path, image_id: str) -> _Bytes | None:
+    """The file's bytes, if they are the image's; a file that is being written to is not."""
+    try:
+        with file.open("rb") as opened:
+            body = opened.read()
+            modified_s = os.fstat(opened.fileno()).st_mtime
+    except OSError as error:
+        if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:  # our trouble, not the file's
+            raise
+        return None
+    if hashlib.sha256(body).hexdigest() != image_id:
+        return None
+    return _Bytes(body, datetime.fromtimestamp(modified_s, UTC))

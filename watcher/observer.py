@@ -1,0 +1,217 @@
+"""watchdog's thread, and how its events reach the event loop: as hints to look at a path, nothing more."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, Self
+
+import structlog
+from watchdog.events import (
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
+from watchdog.observers.inotify import InotifyEmitter
+from watchdog.observers.inotify_c import CallbackId, InotifyEvent, InotifyFD, Mask, WatchCallback, WatchDescriptor
+from watchdog.observers.polling import PollingObserver
+
+from watcher.folder import Folder
+
+log = structlog.get_logger()
+
+ObserverKind = Literal["inotify", "native", "polling"]
+
+_EVENTS: list[type[FileSystemEvent]] = [
+    FileCreatedEvent,
+    FileClosedEvent,
+    FileMovedEvent,
+    FileDeletedEvent,
+    DirCreatedEvent,
+    DirMovedEvent,
+    DirDeletedEvent,
+]
+_MOST_WAITING_HINTS = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """Look at this path. `closed`: a writer has just closed it."""
+
+    path: str
+    closed: bool = False
+
+
+class _CountingInotify(InotifyFD):
+    """watchdog keeps two things to itself that a watcher must know: events that were lost, and folders that could not be watched."""
+
+    def __init__(self, on_overflow: Callable[[], None], on_limit: Callable[[], None]) -> None:
+        super().__init__()
+        self._on_overflow = on_overflow
+        self._on_limit = on_limit
+
+    def add_callback(self, path: bytes, mask: Mask, callback: WatchCallback, id_: CallbackId) -> WatchDescriptor:
+        try:
+            return super().add_callback(path, mask, callback, id_)
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EMFILE}:
+                self._on_limit()
+            raise
+
+    def handle_event(self, event: InotifyEvent) -> None:
+        super().handle_event(event)
+        if event.is_queue_overflow:
+            self._on_overflow()
+
+
+class _Inotify(BaseObserver):
+    """watchdog's inotify observer around an inotify instance of our own."""
+
+    def __init__(self, descriptor: InotifyFD) -> None:
+        self._descriptor = descriptor
+        descriptor.start()
+        super().__init__(InotifyEmitter, inotify_fd=descriptor)
+
+    def on_thread_stop(self) -> None:
+        super().on_thread_stop()
+        self._descriptor.stop()
+        self._descriptor.join()
+
+
+class FolderObserver(FileSystemEventHandler):
+    """Hands hints to `on_hints` on the event loop. `on_loss` asks for a comparison with the disk, because events were lost.
+
+    Where inotify's limits are reached it polls instead: slower, but nothing stays unseen.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        *,
+        polling: bool,
+        poll_interval_s: float,
+        on_hints: Callable[[list[Hint]], None],
+        on_loss: Callable[[], None],
+    ) -> None:
+        self._folder = folder
+        self._polling = polling
+        self._poll_interval_s = poll_interval_s
+        self._on_hints = on_hints
+        self._on_loss = on_loss
+        self._observer: BaseObserver | None = None
+        self._waiting: deque[Hint] = deque()
+        self._scheduled = False
+        self._limit_reached = False
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.stop()
+
+    @property
+    def kind(self) -> ObserverKind:
+        if self._polling or isinstance(self._observer, PollingObserver):
+            return "polling"
+        return "inotify" if os.name == "posix" and os.uname().sysname == "Linux" else "native"
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether it should watch and does not: its folder went away, a thread died, or some subfolders could not be watched."""
+        observer = self._observer
+        return observer is None or self._limit_reached or not all(emitter.is_alive() for emitter in observer.emitters)
+
+    async def restart(self) -> None:
+        """Watch the folder as it is now. Raises OSError when it is not there."""
+        await self.stop()
+        if self._limit_reached and not self._polling:
+            self._polling = True
+            log.warning("watch_limit_reached", now="polling", fix="raise fs.inotify.max_user_watches or set WATCH_MODE=polling")
+        self._limit_reached = False
+        try:
+            await asyncio.to_thread(self._start)
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EMFILE}:
+                raise
+            self._limit_reached = True
+            await self.restart()
+
+    async def stop(self) -> None:
+        observer, self._observer = self._observer, None
+        if observer is not None:
+            await asyncio.to_thread(_stop, observer)
+
+    def _start(self) -> None:
+        observer = self._make()
+        try:
+            events = [*_EVENTS, FileModifiedEvent] if isinstance(observer, PollingObserver) else _EVENTS
+            observer.schedule(self, str(self._folder.root), recursive=True, event_filter=events)
+            observer.start()
+        except BaseException:
+            _stop(observer)
+            raise
+        self._observer = observer
+
+    def _make(self) -> BaseObserver:
+        if self._polling:
+            return PollingObserver(timeout=self._poll_interval_s)
+        if self.kind == "inotify":
+            return _Inotify(_CountingInotify(self._note_loss, self._note_limit))
+        return Observer()
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        """Runs on watchdog's thread."""
+        for absolute in (event.dest_path, event.src_path):  # where it is now comes before where it was
+            path = self._folder.relative(os.fsdecode(absolute)) if absolute else None
+            if path:
+                self._forward(Hint(path, isinstance(event, FileClosedEvent)))
+
+    def _forward(self, hint: Hint) -> None:
+        if len(self._waiting) >= _MOST_WAITING_HINTS:
+            self._note_loss()
+            return
+        self._waiting.append(hint)
+        if not self._scheduled:
+            self._scheduled = True
+            self._on_loop(self._deliver)
+
+    def _note_loss(self) -> None:
+        self._on_loop(self._on_loss)
+
+    def _note_limit(self) -> None:
+        self._limit_reached = True
+
+    def _on_loop(self, call: Callable[[], None]) -> None:
+        """The one place where watchdog's threads meet the event loop."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call)
+
+    def _deliver(self) -> None:
+        self._scheduled = False
+        hints: list[Hint] = []
+        while self._waiting:
+            hints.append(self._waiting.popleft())
+        self._on_hints(hints)
+
+
+def _stop(observer: BaseObserver) -> None:
+    if observer.is_alive():
+        observer.stop()
+        observer.join(5)
+    else:
+        observer.on_thread_stop()

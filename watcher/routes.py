@@ -1,0 +1,100 @@
+"""HTTP in and out of the watcher: the Catalog port, health and metrics."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from core.catalog_client import SEGMENTS, NoticeRequest, SegmentRequest
+from core.errors import InvalidRequest
+from core.schemas import Health
+from core.web import HttpMetrics, error_middleware, json_answer, metrics_route, read_json
+from watcher.catalog import FolderCatalog
+from watcher.metrics import IngestionMetrics
+
+_LARGEST_BODY = 64 * 1024
+_LARGEST_PAGE = 1000
+
+
+class Routes:
+    """The handlers; each one is a line between HTTP and the catalog."""
+
+    def __init__(self, catalog: FolderCatalog, metrics: IngestionMetrics, registry: CollectorRegistry) -> None:
+        self._catalog = catalog
+        self._metrics = metrics
+        self._render = metrics_route(registry)
+
+    async def status(self, _: web.Request) -> web.Response:
+        return json_answer(await self._catalog.status())
+
+    async def image(self, request: web.Request) -> web.Response:
+        return json_answer(await self._catalog.image(request.match_info["id"]))
+
+    async def failures(self, request: web.Request) -> web.Response:
+        limit = _number(request, "limit", default=100, least=1, most=_LARGEST_PAGE)
+        offset = _number(request, "offset", default=0, least=0, most=2**31)
+        ignored = _flag(request, "ignored")
+        return json_answer(await self._catalog.failures(limit=limit, offset=offset, ignored=ignored))
+
+    async def notice(self, request: web.Request) -> web.Response:
+        asked = await read_json(request, NoticeRequest)
+        return json_answer(await self._catalog.notice(asked.path), status=202)
+
+    async def delete(self, request: web.Request) -> web.Response:
+        await self._catalog.delete(request.match_info["id"])
+        return web.Response(status=204)
+
+    async def segment(self, request: web.Request) -> web.Response:
+        asked = await read_json(request, SegmentRequest)
+        segments = await self._catalog.resegment(request.match_info["id"], asked.mode)
+        return web.Response(body=SEGMENTS.dump_json(segments), content_type="application/json")
+
+    async def live(self, _: web.Request) -> web.Response:
+        return json_answer(Health(status="ok"))
+
+    async def ready(self, _: web.Request) -> web.Response:
+        watcher = (await self._catalog.status()).watcher
+        checks = {"watcher": watcher.state, "observer": watcher.observer, "ingestion": watcher.waiting_for or "ok"}
+        if watcher.state != "watching":
+            return json_answer(Health(status="unavailable", detail=watcher.state, checks=checks), status=503)
+        return json_answer(Health(status="ok", checks=checks))
+
+    async def metrics(self, request: web.Request) -> web.StreamResponse:
+        self._metrics.show(await self._catalog.status(), await self._catalog.oldest_pending_s())
+        return await self._render(request)
+
+
+def make_app(catalog: FolderCatalog, metrics: IngestionMetrics, registry: CollectorRegistry) -> web.Application:
+    """The watcher's HTTP side."""
+    routes = Routes(catalog, metrics, registry)
+    app = web.Application(middlewares=[error_middleware(HttpMetrics(registry, "watcher"))], client_max_size=_LARGEST_BODY)
+    app.add_routes(
+        [
+            web.get("/v1/status", routes.status),
+            web.get("/v1/failures", routes.failures),
+            web.post("/v1/notice", routes.notice),
+            web.get("/v1/images/{id}", routes.image),
+            web.delete("/v1/images/{id}", routes.delete),
+            web.post("/v1/images/{id}/segment", routes.segment),
+            web.get("/health/live", routes.live),
+            web.get("/health/ready", routes.ready),
+            web.get("/metrics", routes.metrics),
+        ]
+    )
+    return app
+
+
+def _number(request: web.Request, name: str, *, default: int, least: int, most: int) -> int:
+    text = request.query.get(name)
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdigit() or len(text) > 12 or not least <= int(text) <= most:
+        raise InvalidRequest(f"{name} must be a whole number from {least} to {most}", field=name)
+    return int(text)
+
+
+def _flag(request: web.Request, name: str) -> bool:
+    text = request.query.get(name, "false").lower()
+    if text not in {"true", "false", "1", "0"}:
+        raise InvalidRequest(f"{name} must be true or false", field=name)
+    return text in {"true", "1"}

@@ -1,0 +1,44 @@
+"""Settings of the watcher."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from core.settings import FolderSettings
+
+
+class WatcherSettings(FolderSettings):
+    """How the folder is watched and how hard it is worked."""
+
+    port: int = Field(default=8002, ge=0, le=65535, description="port of the watcher's status and metrics")
+    model_url: str = Field(default="http://127.0.0.1:8001", description="the model service")
+    watch_mode: Literal["auto", "polling"] = Field(
+        default="auto", description="`auto`: the system's file events; `polling`: for network drives, which send none"
+    )
+    poll_interval_s: float = Field(default=2.0, gt=0, description="pause between two looks of the polling observer")
+    settle_s: float = Field(
+        default=1.5, gt=0, description="quiet time after which a file is complete, where the system cannot tell who writes to it"
+    )
+    truncated_after_s: float = Field(
+        default=10.0, gt=0, description="quiet time after which a file without its end-of-image marker is read as it is"
+    )
+    reconcile_interval_s: float = Field(
+        default=300.0, gt=0, description="pause between two comparisons of folder, ledger and vectors"
+    )
+    ingest_concurrency: int = Field(default=4, ge=1, le=64, description="pictures ingested at the same time")
+    max_attempts: int = Field(default=4, ge=1, description="attempts that may go wrong before a picture is `failed`")
+    retry_min_s: float = Field(default=1.0, gt=0, description="first pause before a picture is tried again; doubles each time")
+    retry_max_s: float = Field(default=60.0, gt=0, description="longest pause before a picture is tried again")
+    outage_retry_max_s: float = Field(
+        default=5.0, gt=0, description="longest pause before an absent model service or Qdrant is tried again"
+    )
+    lease_s: float = Field(default=60.0, gt=0, description="time without a heartbeat after which a picture is taken up anew")
+    orphan_grace_s: float = Field(
+        default=2.0, ge=0, description="time in which a vanished picture may turn up elsewhere before it is forgotten"
+    )
+    accept_new_folder: bool = Field(
+        default=False,
+        description="the watched folder was replaced on purpose: forget pictures that are gone although it lies on another device",
+    )

@@ -1,0 +1,115 @@
+"""What the ledger shows to others: counts, one image, the failures."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from core.errors import Reason
+from core.schemas import Failure, FailurePage, ImageRecord, ImageState, StateCounts
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    images: StateCounts
+    segments: int
+    oldest_pending_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """How many points each collection must hold of one indexed image."""
+
+    image_id: str
+    segments: int
+
+
+def totals(connection: sqlite3.Connection) -> Totals:
+    rows = connection.execute("SELECT state, count(*) AS images, sum(segments) AS segments FROM images GROUP BY state").fetchall()
+    by_state = {row["state"]: row["images"] for row in rows}
+    (refused,) = connection.execute(
+        "SELECT count(*) FROM paths WHERE reason IS NOT NULL AND reason <> ?", (Reason.IGNORED.value,)
+    ).fetchone()
+    (oldest,) = connection.execute(
+        "SELECT min(noticed_at) FROM images WHERE state = 'pending' AND orphaned_at IS NULL"
+    ).fetchone()
+    counts = StateCounts(
+        pending=by_state.get(ImageState.PENDING, 0),
+        running=by_state.get(ImageState.RUNNING, 0),
+        indexed=by_state.get(ImageState.INDEXED, 0),
+        failed=by_state.get(ImageState.FAILED, 0) + refused,
+    )
+    segments = sum(row["segments"] for row in rows if row["state"] == ImageState.INDEXED)
+    return Totals(counts, segments, oldest)
+
+
+def image(connection: sqlite3.Connection, image_id: str) -> ImageRecord | None:
+    """The image, unless it is unknown or has no file any more."""
+    row = connection.execute("SELECT * FROM images WHERE image_id = ? AND orphaned_at IS NULL", (image_id,)).fetchone()
+    if row is None:
+        return None
+    paths = connection.execute("SELECT path FROM paths WHERE image_id = ? ORDER BY path", (image_id,)).fetchall()
+    return ImageRecord(
+        image_id=image_id,
+        state=ImageState(row["state"]),
+        reason=Reason(row["reason"]) if row["reason"] else None,
+        detail=row["detail"],
+        paths=tuple(path["path"] for path in paths),
+        bytes=row["bytes"],
+        width=row["width"],
+        height=row["height"],
+        segments=row["segments"],
+        attempts=row["attempts"],
+        noticed_at=_time(row["noticed_at"]),
+        indexed_at=_time(row["indexed_at"]) if row["indexed_at"] is not None else None,
+    )
+
+
+_FAILURES = """
+    SELECT path, reason, detail, NULL AS image_id, seen_at AS failed_at FROM paths
+    WHERE reason IS NOT NULL AND (:ignored OR reason <> 'ignored')
+    UNION ALL
+    SELECT paths.path, images.reason, images.detail, images.image_id, images.failed_at FROM images JOIN paths USING (image_id)
+    WHERE images.state = 'failed'
+"""
+
+
+def failures(connection: sqlite3.Connection, *, limit: int, offset: int, ignored: bool) -> FailurePage:
+    names = {"ignored": ignored, "limit": limit, "offset": offset}
+    (total,) = connection.execute(f"SELECT count(*) FROM ({_FAILURES})", names).fetchone()  # noqa: S608
+    rows = connection.execute(f"{_FAILURES} ORDER BY failed_at DESC, path LIMIT :limit OFFSET :offset", names)
+    found = tuple(
+        Failure(
+            path=row["path"],
+            reason=Reason(row["reason"]),
+            detail=row["detail"],
+            image_id=row["image_id"],
+            failed_at=_time(row["failed_at"]),
+        )
+        for row in rows
+    )
+    return FailurePage(failures=found, total=total)
+
+
+def expected(connection: sqlite3.Connection, after: str, limit: int) -> list[Expected]:
+    """Indexed images in order of their id, beyond `after`."""
+    rows = connection.execute(
+        "SELECT image_id, segments FROM images WHERE state = 'indexed' AND image_id > ? ORDER BY image_id LIMIT ?", (after, limit)
+    )
+    return [Expected(row["image_id"], row["segments"]) for row in rows]
+
+
+def states(connection: sqlite3.Connection, image_ids: Sequence[str]) -> dict[str, Expected | None]:
+    """Of each image that is known: what its collections must hold, or None while that is not settled."""
+    found: dict[str, Expected | None] = {}
+    for image_id in image_ids:
+        row = connection.execute("SELECT state, segments FROM images WHERE image_id = ?", (image_id,)).fetchone()
+        if row is not None:
+            found[image_id] = Expected(image_id, row["segments"]) if row["state"] == ImageState.INDEXED else None
+    return found
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,279 @@
+"""Drives pending images to indexed or failed: claims, a few at a time, with heartbeats, retries, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+
+from core.errors import ImageRejected, ModelCrashed, ModelUnavailable, NoModel, NotFound, Overloaded, Reason, Unavailable
+from core.ports import Embedder
+from core.schemas import EngineState, ModelsInfo, Segment, SegmentMode
+from watcher import jobs
+from watcher.ingest import FileChanged, Ingest, Ingested
+from watcher.jobs import Job
+from watcher.ledger import Ledger
+from watcher.locks import ImageLocks
+from watcher.metrics import IngestionMetrics
+from watcher.outage import Outage
+
+log = structlog.get_logger()
+
+_LONGEST_SLEEP_S = 60.0
+_FILE_CHANGED_PAUSE_S = 1.0
+_INFO_GOOD_FOR_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLimits:
+    concurrency: int = 4
+    max_attempts: int = 4
+    retry_min_s: float = 1.0
+    retry_max_s: float = 60.0
+    outage_retry_max_s: float = 5.0
+    lease_s: float = 60.0
+
+
+class Worker:
+    """`run` works until it is cancelled; then `drain`. `changed` tells that points were written or an image ended."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        ingest: Ingest,
+        embedder: Embedder,
+        locks: ImageLocks,
+        metrics: IngestionMetrics,
+        *,
+        limits: WorkerLimits,
+        is_folder_missing: Callable[[], bool],
+        changed: Callable[[], None],
+        models_changed: Callable[[], None],
+    ) -> None:
+        self._ledger = ledger
+        self._ingest = ingest
+        self._embedder = embedder
+        self._locks = locks
+        self._metrics = metrics
+        self._limits = limits
+        self._is_folder_missing = is_folder_missing
+        self._changed = changed
+        self._models_changed = models_changed
+        self._outage = Outage(limits.outage_retry_max_s)
+        self._info: ModelsInfo | None = None
+        self._info_until = 0.0
+        self._fingerprint: str | None = None
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._leases: dict[str, Job] = {}
+        self._wake = asyncio.Event()
+        self._pause_s = 0.0
+
+    @property
+    def waiting_for(self) -> str | None:
+        """Why ingestion stands still, if it does."""
+        return self._outage.waiting_for
+
+    def wake(self) -> None:
+        """There may be something to do."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Claim and work."""
+        while True:
+            try:
+                await self._turn()
+            except Unavailable as error:
+                self._info = None
+                await asyncio.sleep(self._outage.note(error))
+            except Exception:
+                log.exception("worker_stumbled")
+                await asyncio.sleep(self._limits.retry_min_s)
+
+    async def beat(self) -> None:
+        """Renew the leases of what is in flight, for ever."""
+        while True:
+            await asyncio.sleep(self._limits.lease_s / 3)
+            try:
+                await self._ledger.run(jobs.renew, list(self._leases), time.time() + self._limits.lease_s)
+                if await self._ledger.run(jobs.expire, time.time()):
+                    self.wake()
+            except Exception:
+                log.exception("heartbeat_missed")
+
+    async def drain(self, grace_s: float) -> None:
+        """After `run` ended: what is in flight ends in time or is given back."""
+        if self._in_flight:
+            await asyncio.wait(self._in_flight, timeout=grace_s)
+        for task in self._in_flight:
+            task.cancel()
+        await asyncio.gather(*self._in_flight, return_exceptions=True)
+        await self._ledger.run(jobs.recover)
+
+    async def segment_again(self, image_id: str, mode: SegmentMode) -> tuple[Segment, ...]:
+        """Segment an image anew, at once. Raises NotFound, ImageRejected, Unavailable."""
+        async with self._locks.hold(image_id):
+            job = await self._ledger.run(jobs.claim_image, image_id, time.time(), self._limits.lease_s)
+            if job is None:
+                raise Unavailable("the picture is just being indexed", retry_after_s=1)
+            self._leases[job.lease_id] = job
+            try:
+                await self._ingest.ensure_collections(await self._models())
+                ingested = await self._ingest.again(job, mode)
+                await self._ledger.run(jobs.complete, job, ingested.outcome, time.time())
+            except FileChanged:
+                raise NotFound("the picture's file is gone") from None
+            finally:
+                del self._leases[job.lease_id]
+                await self._ledger.run(jobs.postpone, job, 0.0)  # of no effect once it is complete
+                self._changed()
+                self.wake()
+        return ingested.segments or ()
+
+    # --- claiming
+
+    async def _turn(self) -> None:
+        if self._is_folder_missing():
+            await asyncio.sleep(self._limits.outage_retry_max_s)
+            return
+        await self._all_but(self._limits.concurrency - 1)
+        self._wake.clear()
+        pending = await self._ledger.run(jobs.has_pending)
+        if not pending and self._info is not None and not self._outage.is_open:
+            await self._sleep(_LONGEST_SLEEP_S)
+            return
+        info = await self._models()
+        job = await self._ledger.run(jobs.claim, time.time(), self._limits.lease_s) if pending else None
+        if job is not None:
+            await self._start(job, info)
+        elif pending:
+            await self._sleep(await self._until_due())
+        else:
+            self._outage.over()
+
+    async def _start(self, job: Job, info: ModelsInfo) -> None:
+        """Put the job in flight. A suspect runs alone, and so does the first one after an outage."""
+        alone = job.crashes > 0 or self._outage.is_open
+        self._leases[job.lease_id] = job
+        if alone:
+            await self._all_but(0)
+        task = asyncio.create_task(self._work(job, info), name=f"ingest-{job.image_id[:12]}")
+        self._in_flight.add(task)
+        task.add_done_callback(self._in_flight.discard)
+        if alone:
+            await self._all_but(0)
+        if self._pause_s:
+            pause_s, self._pause_s = self._pause_s, 0.0
+            await asyncio.sleep(pause_s)
+
+    async def _all_but(self, most: int) -> None:
+        """Wait until at most so many are in flight."""
+        while len(self._in_flight) > most:
+            await asyncio.wait(self._in_flight, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _until_due(self) -> float:
+        due = await self._ledger.run(jobs.next_due)
+        return _LONGEST_SLEEP_S if due is None else min(max(due - time.time(), 0.01), _LONGEST_SLEEP_S)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep until there may be something to do."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+
+    # --- the models
+
+    async def _models(self) -> ModelsInfo:
+        """What is loaded, with its collections in place. Raises ModelUnavailable while nothing is."""
+        if self._info is not None and time.monotonic() < self._info_until:
+            return self._info
+        info = await self._embedder.info()
+        if info.state is EngineState.NO_MODEL:
+            raise NoModel(info.notice or "no model weights are to be had")
+        if info.state is not EngineState.READY:
+            raise ModelUnavailable("the models are being loaded")
+        await self._ingest.ensure_collections(info)
+        self._info, self._info_until = info, time.monotonic() + _INFO_GOOD_FOR_S
+        if self._fingerprint != info.fingerprint:
+            self._fingerprint = info.fingerprint
+            again = await self._ledger.run(jobs.requeue_others, info.fingerprint)
+            log.info("models_found", profile=info.profile, fingerprint=info.fingerprint, images_to_index_again=again)
+            self._models_changed()
+        return info
+
+    async def models(self) -> ModelsInfo:
+        """For the reconcile. Raises ModelUnavailable."""
+        return await self._models()
+
+    # --- one image
+
+    async def _work(self, job: Job, info: ModelsInfo) -> None:
+        started = time.monotonic()
+        try:
+            async with self._locks.hold(job.image_id):
+                await self._attempt(job, info, started)
+        finally:
+            del self._leases[job.lease_id]
+            self._changed()
+
+    async def _attempt(self, job: Job, info: ModelsInfo, started: float) -> None:
+        try:
+            ingested = await self._ingest.run(job, info)
+            await self._complete(job, ingested, started)
+        except ImageRejected as error:
+            await self._fail(job, error.reason, str(error), info)
+        except ModelCrashed as error:
+            self._info = None
+            await self._count(job, Reason.CRASHES_MODEL, str(error), info)
+        except Unavailable as error:
+            await self._wait_out(job, error)
+        except FileChanged:
+            await self._ledger.run(jobs.postpone, job, time.time() + _FILE_CHANGED_PAUSE_S)
+        except asyncio.CancelledError:
+            await self._ledger.run(jobs.postpone, job, 0.0)
+            raise
+        except Exception as error:
+            log.exception("ingestion_stumbled", image_id=job.image_id)
+            await self._count(job, Reason.UNREADABLE, f"{type(error).__name__} while it was indexed", info)
+
+    async def _complete(self, job: Job, ingested: Ingested, started: float) -> None:
+        outcome = ingested.outcome
+        now = time.time()
+        if not await self._ledger.run(jobs.complete, job, outcome, now):
+            log.warning("lease_lost", image_id=job.image_id)
+            return
+        if outcome.fingerprint != self._fingerprint:
+            self._info = None  # the models changed under way: ask what they are now
+        self._outage.over()
+        self._metrics.note_indexed(now - job.noticed_at)
+        log.info(
+            "image_indexed",
+            image_id=job.image_id,
+            segments=outcome.segments,
+            ms=round((time.monotonic() - started) * 1000),
+            adopted=ingested.segments is None,
+        )
+
+    async def _wait_out(self, job: Job, error: Unavailable) -> None:
+        self._info = None if not isinstance(error, Overloaded) else self._info
+        self._pause_s = self._outage.note(error)
+        await self._ledger.run(jobs.postpone, job, 0.0)
+
+    async def _count(self, job: Job, reason: Reason, detail: str, info: ModelsInfo) -> None:
+        """An attempt went wrong in a way that speaks against the image."""
+        attempts = job.attempts + 1
+        if attempts >= self._limits.max_attempts:
+            await self._fail(job, reason, detail, info)
+            return
+        pause_s = min(self._limits.retry_min_s * 2 ** (attempts - 1), self._limits.retry_max_s)
+        crashed = reason is Reason.CRASHES_MODEL
+        await self._ledger.run(jobs.count_attempt, job, time.time() + pause_s, crashed=crashed)
+        log.warning("attempt_failed", image_id=job.image_id, attempt=attempts, reason=reason.value, retry_in_s=pause_s)
+
+    async def _fail(self, job: Job, reason: Reason, detail: str, info: ModelsInfo) -> None:
+        if await self._ledger.run(jobs.reject, job, reason, detail, fingerprint=info.fingerprint, now=time.time()):
+            self._metrics.note_failed(reason)
+            log.warning("image_failed", image_id=job.image_id, reason=reason.value, detail=detail)
