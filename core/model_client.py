@@ -1,0 +1,108 @@
+"""The model service over HTTP, as an `Embedder`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from json import JSONDecodeError
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import aiohttp
+from pydantic import BaseModel, ValidationError
+
+from core.errors import ImageRejected, ImageSearchError, ModelCrashed, ModelUnavailable, NoModel, Overloaded, Reason
+from core.schemas import EmbedTextRequest, ImageAnalysis, ModelsInfo, Priority, SegmentMode, TextEmbeddings
+
+AnswerT = TypeVar("AnswerT", bound=BaseModel)
+
+_CONNECT_TIMEOUT_S = 3.0
+_INFO_TIMEOUT_S = 5.0
+
+
+class ModelClient:
+    """An async context manager. `timeout_s` bounds one analysis, its wait in the service's queue included."""
+
+    def __init__(self, base_url: str, *, timeout_s: float = 150.0, connections: int = 64) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._timeout_s = timeout_s
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._connections),
+            timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=_CONNECT_TIMEOUT_S),
+        )
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def info(self) -> ModelsInfo:
+        try:
+            async with asyncio.timeout(_INFO_TIMEOUT_S):
+                return await self._call("GET", "/v1/models", ModelsInfo)
+        except (ModelCrashed, TimeoutError):
+            raise ModelUnavailable("the model service does not answer") from None
+
+    async def embed_texts(self, texts: Sequence[str], *, priority: Priority = Priority.QUERY) -> TextEmbeddings:
+        request = EmbedTextRequest(texts=tuple(texts), priority=priority)
+        headers = {"Content-Type": "application/json"}
+        try:
+            body = request.model_dump_json().encode()
+            return await self._call("POST", "/v1/embed-texts", TextEmbeddings, body=body, headers=headers)
+        except ModelCrashed:
+            raise ModelUnavailable("the model service does not answer") from None
+
+    async def analyse(
+        self, image: bytes, *, segments: SegmentMode = SegmentMode.STANDARD, priority: Priority = Priority.INGEST
+    ) -> ImageAnalysis:
+        query = {"segments": segments.value, "priority": priority.value}
+        headers = {"Content-Type": "application/octet-stream"}
+        return await self._call("POST", "/v1/analyse", ImageAnalysis, body=image, query=query, headers=headers)
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        answer_type: type[AnswerT],
+        *,
+        body: bytes | None = None,
+        query: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> AnswerT:
+        if self._session is None:
+            raise ModelUnavailable("the model client is closed")
+        try:
+            async with self._session.request(
+                method, self._base_url + path, data=body, params=query, headers=headers, allow_redirects=False
+            ) as answer:
+                content = await answer.read()
+                if answer.status == 200:
+                    return answer_type.model_validate_json(content)
+                raise await _error_of(answer)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+            raise ModelUnavailable("the model service cannot be reached") from None
+        except (aiohttp.ClientError, TimeoutError):
+            raise ModelCrashed("the model service broke off while it worked on this") from None
+        except ValidationError:
+            raise ModelUnavailable("the model service answers something unintelligible: is it of another version?") from None
+
+
+async def _error_of(answer: aiohttp.ClientResponse) -> ImageSearchError:
+    """The error that the service meant, from its problem document."""
+    try:
+        problem: dict[str, Any] = await answer.json(content_type=None)
+        code, detail = str(problem["code"]), str(problem["detail"])
+    except (JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        return ModelUnavailable(f"the model service answers {answer.status}")
+    if code in {reason.value for reason in Reason}:
+        return ImageRejected(Reason(code), detail)
+    if code == "internal_server_error":
+        return ModelCrashed("the models failed on this input")
+    after_s = float(answer.headers.get("Retry-After", "5"))
+    known = {"overloaded": Overloaded, "no_model": NoModel}
+    return known.get(code, ModelUnavailable)(detail, retry_after_s=after_s)

@@ -1,0 +1,33 @@
+"""The model service, wired: one engine behind a few routes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from core.web import HttpMetrics, error_middleware, metrics_route
+from model_service.engine import Engine
+from model_service.metrics import InferenceMetrics
+from model_service.parts import Parts
+from model_service.routes import ENGINE, REQUEST_TIMEOUT_S, routes
+from model_service.settings import ModelSettings
+
+
+def create_app(settings: ModelSettings, *, load: Callable[[ModelSettings], Parts]) -> web.Application:
+    """An application that answers at once and loads in the background. `load` is `registry.load`, or a test's own."""
+    registry = CollectorRegistry()
+    http_metrics = HttpMetrics(registry, "model_service")
+    app = web.Application(middlewares=[error_middleware(http_metrics)], client_max_size=settings.max_image_bytes)
+    app[REQUEST_TIMEOUT_S] = settings.request_timeout_s
+    app.add_routes(routes)
+    app.router.add_get("/metrics", metrics_route(registry))
+
+    async def engine_context(app: web.Application) -> AsyncIterator[None]:
+        async with Engine(settings, load=load, metrics=InferenceMetrics(registry)) as engine:
+            app[ENGINE] = engine
+            yield
+
+    app.cleanup_ctx.append(engine_context)
+    return app

@@ -1,0 +1,74 @@
+"""HTTP in and out of the engine."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import StrEnum
+from typing import TypeVar
+
+from aiohttp import web
+
+from core.errors import ImageRejected, InvalidRequest, Reason
+from core.schemas import EmbedTextRequest, EngineState, Health, Priority, SegmentMode
+from core.web import json_answer, read_json
+from model_service.engine import Engine
+
+ENGINE: web.AppKey[Engine] = web.AppKey("engine", Engine)
+REQUEST_TIMEOUT_S: web.AppKey[float] = web.AppKey("request_timeout_s", float)
+
+routes = web.RouteTableDef()
+
+EnumT = TypeVar("EnumT", bound=StrEnum)
+
+
+@routes.post("/v1/analyse")
+async def analyse(request: web.Request) -> web.Response:
+    """The body is the picture's bytes; the answer an ImageAnalysis."""
+    engine = request.app[ENGINE]
+    segments = _option(request, "segments", SegmentMode, SegmentMode.STANDARD)
+    priority = _option(request, "priority", Priority, Priority.INGEST)
+    with engine.admitted(priority):
+        try:
+            image = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            raise ImageRejected(Reason.TOO_MANY_BYTES, "the file is larger than allowed") from None
+        async with asyncio.timeout(request.app[REQUEST_TIMEOUT_S]):
+            return json_answer(await engine.analyse(image, segments=segments, priority=priority))
+
+
+@routes.post("/v1/embed-texts")
+async def embed_texts(request: web.Request) -> web.Response:
+    engine = request.app[ENGINE]
+    asked = await read_json(request, EmbedTextRequest)
+    with engine.admitted(asked.priority):
+        async with asyncio.timeout(request.app[REQUEST_TIMEOUT_S]):
+            return json_answer(await engine.embed_texts(asked.texts, priority=asked.priority))
+
+
+@routes.get("/v1/models")
+async def models(request: web.Request) -> web.Response:
+    return json_answer(await request.app[ENGINE].info())
+
+
+@routes.get("/health/live")
+async def live(_: web.Request) -> web.Response:
+    return json_answer(Health(status="ok"))
+
+
+@routes.get("/health/ready")
+async def ready(request: web.Request) -> web.Response:
+    info = await request.app[ENGINE].info()
+    checks = {"models": info.state.value}
+    if info.state is EngineState.READY:
+        return json_answer(Health(status="ok", detail=info.notice, checks=checks))
+    detail = info.notice or "the models are still being loaded"
+    return json_answer(Health(status="unavailable", detail=detail, checks=checks), status=503, headers={"Retry-After": "5"})
+
+
+def _option(request: web.Request, name: str, values: type[EnumT], default: EnumT) -> EnumT:
+    given = request.query.get(name, default.value)
+    try:
+        return values(given)
+    except ValueError:
+        known = ", ".join(value.value for value in values)
+        raise InvalidRequest(f"{name} is one of {known}", field=name) from None

@@ -1,0 +1,38 @@
+"""Settings of the model service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from core.settings import ServiceSettings
+
+
+class ModelSettings(ServiceSettings):
+    port: int = Field(default=8001, ge=0, le=65535, description="port of the model service")
+    models_dir: Path = Field(default=Path("models"), description="where weights are looked for first, and fetched into")
+    model_profile: str = Field(default="auto", description="`clip`, `starter`, `auto`, or the name of a folder in `MODELS_DIR`")
+    clip_model: str = Field(
+        default="openai/clip-vit-base-patch32",
+        description="text-and-image model of `clip`: a hub id or a folder, any CLIP-like checkpoint",
+    )
+    image_model: str = Field(
+        default="microsoft/resnet-50", description="image-only model of `clip`: a hub id or a folder; `none` leaves it out"
+    )
+    segmenter: str = Field(
+        default="yoloe-26s-seg-pf.pt",
+        description="segmentation checkpoint: a file name or path, YOLOE prompt-free or any YOLO-seg; `none` leaves it out",
+    )
+    model_device: str = Field(default="auto", description="`auto`, `cpu`, `cuda`, `mps`")
+    hub_timeout_s: float = Field(default=3.0, gt=0, description="how long to wait for the model hub before going on without it")
+    model_threads: int = Field(default=0, ge=0, description="threads of the runtimes; 0: as many as there are cores")
+    embed_batch: int = Field(default=16, ge=1, le=256, description="most pictures embedded in one forward pass")
+    queue_limit: int = Field(default=64, ge=1, description="requests that may wait; further ones are refused with 503")
+    request_timeout_s: float = Field(default=120.0, gt=0, description="longest time that a request may take, its wait included")
+    max_segments: int = Field(default=20, ge=0, le=100, description="most segments kept of a picture")
+    segment_min_score: float = Field(default=0.25, ge=0, le=1, description="least confidence of a segment")
+    max_image_bytes: int = Field(default=64 * 2**20, gt=0, description="larger files are refused (`too_many_bytes`, HTTP 413)")
+    max_image_pixels: int = Field(
+        default=150_000_000, gt=0, description="larger pictures are not decoded (`too_many_pixels`, HTTP 422)"
+    )
