@@ -1,0 +1,128 @@
+"""One inference thread: batches across callers, queries first, everybody answered."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from core.errors import ModelUnavailable
+from core.schemas import Priority
+from model_service.batching import BatchModel, Dispatcher
+from model_service.metrics import InferenceMetrics
+
+
+def _dispatcher() -> Dispatcher:
+    return Dispatcher(InferenceMetrics(CollectorRegistry()))
+
+
+class Recorder:
+    """Doubles numbers and refuses negative ones; remembers the batches; can be held shut."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self, numbers: Sequence[int]) -> list[int]:
+        self.gate.wait(10)
+        self.batches.append(list(numbers))
+        if any(number < 0 for number in numbers):
+            raise ValueError(f"{min(numbers)} is negative")
+        return [2 * number for number in numbers]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.lists(st.integers(-2, 40), max_size=6), max_size=30), st.integers(1, 8))
+async def test_each_caller_gets_its_own_results_however_many_inputs_fail(requests: list[list[int]], max_batch: int) -> None:
+    recorder = Recorder()
+    model = BatchModel("doubler", recorder, max_batch)
+    async with _dispatcher() as dispatcher:
+        answers = await asyncio.gather(
+            *(dispatcher.submit(model, numbers, Priority.INGEST) for numbers in requests), return_exceptions=True
+        )
+    for numbers, answer in zip(requests, answers, strict=True):
+        if any(number < 0 for number in numbers):
+            assert isinstance(answer, ValueError)
+        else:
+            assert answer == [2 * number for number in numbers]
+    assert all(len(batch) <= max_batch for batch in recorder.batches)
+
+
+async def test_what_waits_at_the_same_time_goes_in_one_batch_and_queries_go_first() -> None:
+    recorder = Recorder()
+    recorder.gate.clear()
+    model = BatchModel("doubler", recorder, 8)
+    async with _dispatcher() as dispatcher:
+        first = asyncio.create_task(dispatcher.submit(model, [0], Priority.INGEST))
+        await asyncio.sleep(0.05)
+        ingestion = [asyncio.create_task(dispatcher.submit(model, [n], Priority.INGEST)) for n in range(1, 11)]
+        query = asyncio.create_task(dispatcher.submit(model, [99], Priority.QUERY))
+        await asyncio.sleep(0.05)
+        recorder.gate.set()
+        await asyncio.gather(first, query, *ingestion)
+    assert recorder.batches == [[0], [99], [1, 2, 3, 4, 5, 6, 7, 8], [9, 10]]
+
+
+async def test_a_query_to_one_model_overtakes_ingestion_in_another() -> None:
+    order: list[str] = []
+    gate = threading.Event()
+
+    def named(name: str) -> BatchModel[int, int]:
+        def call(numbers: Sequence[int]) -> list[int]:
+            gate.wait(10)
+            order.append(name)
+            return list(numbers)
+
+        return BatchModel(name, call, 1)
+
+    slow, quick = named("ingestion"), named("query")
+    async with _dispatcher() as dispatcher:
+        tasks = [asyncio.create_task(dispatcher.submit(slow, [1, 2, 3], Priority.INGEST))]
+        await asyncio.sleep(0.05)
+        tasks.append(asyncio.create_task(dispatcher.submit(quick, [1], Priority.QUERY)))
+        await asyncio.sleep(0.05)
+        gate.set()
+        await asyncio.gather(*tasks)
+    assert order == ["ingestion", "query", "ingestion", "ingestion"]
+
+
+async def test_a_model_that_returns_too_few_outputs_fails_its_callers_instead_of_shifting_results() -> None:
+    model: BatchModel[int, int] = BatchModel("short", lambda numbers: list(numbers)[1:], 8)
+    async with _dispatcher() as dispatcher:
+        with pytest.raises(RuntimeError, match="1 outputs for 2 inputs"):
+            await dispatcher.submit(model, [1, 2], Priority.QUERY)
+
+
+async def test_inputs_that_nobody_waits_for_any_more_are_not_computed() -> None:
+    recorder = Recorder()
+    recorder.gate.clear()
+    model = BatchModel("doubler", recorder, 1)
+    async with _dispatcher() as dispatcher:
+        first = asyncio.create_task(dispatcher.submit(model, [1], Priority.INGEST))
+        await asyncio.sleep(0.05)
+        given_up = asyncio.create_task(dispatcher.submit(model, [2], Priority.INGEST))
+        await asyncio.sleep(0.05)
+        given_up.cancel()
+        last = asyncio.create_task(dispatcher.submit(model, [3], Priority.INGEST))
+        await asyncio.sleep(0.05)
+        recorder.gate.set()
+        assert await asyncio.gather(first, last) == [[2], [6]]
+    assert recorder.batches == [[1], [3]]
+
+
+async def test_whoever_still_waits_when_it_stops_is_told() -> None:
+    recorder = Recorder()
+    recorder.gate.clear()
+    model = BatchModel("doubler", recorder, 1)
+    async with _dispatcher() as dispatcher:
+        waiting = [asyncio.create_task(dispatcher.submit(model, [n], Priority.INGEST)) for n in range(3)]
+        await asyncio.sleep(0.05)
+    answers = await asyncio.gather(*waiting, return_exceptions=True)
+    recorder.gate.set()
+    assert [type(answer) for answer in answers] == [ModelUnavailable] * 3
