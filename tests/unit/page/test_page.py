@@ -1,0 +1,200 @@
+"""The page in a real browser, over the real search service and ports in memory."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestServer
+from playwright.async_api import Browser, Page, async_playwright, expect
+
+from core.errors import NoModel, Reason
+from core.schemas import Failure, ImageState
+from searchsvc.app import create_app
+from searchsvc.settings import SearchSettings
+from tests.fakes import FakeCatalog, FakeEmbedder, FakeVectorStore, image_id_of, index, picture
+
+pytestmark = pytest.mark.timeout(60)
+
+_QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
+
+
+class Site:
+    """A search service whose folder is filled by hand, and a page of it."""
+
+    def __init__(self, root: Path, browser: Browser) -> None:
+        self.images = root / "images"
+        self.images.mkdir()
+        self.state = root / "state"
+        self.browser = browser
+        self.embedder, self.vectors, self.catalog = FakeEmbedder(), FakeVectorStore(), FakeCatalog()
+        self.trouble: list[str] = []
+        self.server: TestServer | None = None
+
+    async def add(self, content: bytes, path: str) -> str:
+        (self.images / path).write_bytes(content)
+        return await index(self.embedder, self.vectors, self.catalog, content, path)
+
+    async def open(self, address: str = "/", **settings: Any) -> Page:
+        chosen = SearchSettings(**{"images_dir": self.images, "data_dir": self.state, **settings})
+        app = create_app(chosen, embedder=self.embedder, vectors=self.vectors, catalog=self.catalog)
+        self.server = TestServer(app)
+        await self.server.start_server()
+        page = await self.browser.new_page()
+        page.set_default_timeout(10_000)
+        page.on("pageerror", lambda error: self.trouble.append(str(error)))
+        page.on("console", lambda message: self.trouble.append(message.text) if "Content Security" in message.text else None)
+        await page.goto(str(self.server.make_url(address)))
+        return page
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    program = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+    if program is None:
+        pytest.skip("needs Chromium on the PATH")
+    async with async_playwright() as playwright:
+        opened = await playwright.chromium.launch(executable_path=program, args=_QUIET.split())
+        yield opened
+        await opened.close()
+
+
+@pytest.fixture
+async def site(browser: Browser, tmp_path: Path) -> AsyncIterator[Site]:
+    made = Site(tmp_path, browser)
+    yield made
+    if made.server is not None:
+        await made.server.close()
+    assert made.trouble == []
+
+
+async def test_words_find_pictures_and_the_address_can_be_linked(site: Site) -> None:
+    await site.add(picture("red"), "red.png")
+    await site.add(picture("blue"), "blue.png")
+    page = await site.open()
+    await page.get_by_label("Describe the picture you look for").fill("something blue")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("listitem").first.get_by_role("button")).to_have_accessible_name(
+        "blue.png, score " + await page.locator(".tile .score").first.inner_text()
+    )
+    await expect(page.locator("#model")).to_have_text("Answered by CLIP")
+    assert page.url.endswith("/?q=something+blue")
+
+    linked = await site.browser.new_page()
+    await linked.goto(page.url)
+    await expect(linked.get_by_role("listitem")).to_have_count(2)
+    assert await linked.locator(".tile img").first.evaluate("picture => picture.decode().then(() => picture.naturalWidth)") > 0
+
+
+async def test_a_match_is_rated_once_with_its_own_token(site: Site) -> None:
+    await site.add(picture("red"), "red.png")
+    page = await site.open("/?q=red")
+    await page.get_by_role("listitem").get_by_role("button").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog.get_by_role("heading", name="red.png")).to_be_visible()
+    await dialog.get_by_role("button", name="Rate 8 of 10").click()
+    await expect(dialog.get_by_text("Rated 8 of 10. Thank you.")).to_be_visible()
+    await page.keyboard.press("Escape")
+    await page.get_by_role("listitem").get_by_role("button").click()
+    await expect(page.get_by_role("dialog").get_by_text("Rated 8 of 10. Thank you.")).to_be_visible()
+    await page.keyboard.press("Escape")
+    await page.get_by_role("button", name="Rate 3 of 10").click()
+    await expect(page.get_by_label("Results").get_by_text("Rated 3 of 10. Thank you.")).to_be_visible()
+
+
+async def test_regions_are_drawn_over_their_picture_and_can_be_searched_with(site: Site) -> None:
+    await site.add(picture("green"), "green.png")
+    page = await site.open("/?q=green&scope=segments")
+    tile = page.get_by_role("listitem")
+    await expect(tile.locator(".bbox")).to_have_css("border-top-style", "solid")
+    assert await tile.locator(".bbox").evaluate("box => box.style.width") == "50%"
+    await tile.get_by_role("button").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog.get_by_role("button", name="half 75 %")).to_have_attribute("aria-pressed", "true")
+    await dialog.get_by_role("button", name="Search with this region").click()
+    await expect(page.get_by_role("heading", name="Similar to your picture")).to_be_visible()
+    await page.get_by_role("button", name="Remove the query picture").click()
+    await expect(page.get_by_role("heading", name="Find your pictures")).to_be_visible()
+
+
+async def test_a_query_picture_is_searched_with_and_not_stored(site: Site) -> None:
+    await site.add(picture("red"), "red.png")
+    page = await site.open()
+    query = {"name": "query.png", "mimeType": "image/png", "buffer": picture("red", mark=9)}
+    await page.get_by_label("Picture to search with").set_input_files(query)
+    await expect(page.get_by_role("listitem")).to_have_count(1)
+    await expect(page.get_by_role("img", name="Query picture query.png")).to_be_visible()
+    assert [path.name for path in site.images.iterdir()] == ["red.png"]
+
+
+async def test_an_upload_is_followed_until_it_is_indexed(site: Site) -> None:
+    content = picture("yellow", mark=5)
+    page = await site.open()
+    new = {"name": "new.png", "mimeType": "image/png", "buffer": content}
+    await page.get_by_label("Pictures to add to the folder").set_input_files(new)
+    row = page.get_by_role("listitem").filter(has_text="new.png")
+    await expect(row.locator(".state")).to_have_text("in the queue")
+    await site.add(content, "new.png")
+    await expect(row.locator(".state")).to_have_text("indexed")
+    await expect(page.get_by_role("heading", name="1 of 1 picture added")).to_be_visible()
+
+
+async def test_a_refused_upload_says_why(site: Site) -> None:
+    page = await site.open()
+    text = {"name": "text.png", "mimeType": "image/png", "buffer": b"no picture at all"}
+    await page.get_by_label("Pictures to add to the folder").set_input_files(text)
+    await expect(page.get_by_role("listitem").filter(has_text="text.png")).to_contain_text("this is not an image")
+
+
+async def test_a_key_is_asked_for_only_when_an_upload_needs_one(site: Site) -> None:
+    page = await site.open(api_keys=("the key",))
+    await expect(page.get_by_label("API key")).to_be_hidden()
+    new = {"name": "new.png", "mimeType": "image/png", "buffer": picture("white")}
+    await page.get_by_label("Pictures to add to the folder").set_input_files(new)
+    await page.get_by_label("API key").fill("wrong")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_text("this API key is not known")).to_be_visible()
+    await page.get_by_label("API key").fill("the key")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".uploads .state")).to_have_text("in the queue")
+    assert (site.images / "new.png").is_file()
+
+
+async def test_without_a_model_it_says_where_to_put_one_and_can_try_again(site: Site) -> None:
+    await site.add(picture("red"), "red.png")
+    site.embedder.away = NoModel("put weights into MODELS_DIR")
+    page = await site.open("/?q=red")
+    alert = page.get_by_role("alert").filter(has_text="Not available yet")
+    await expect(alert).to_contain_text("put weights into MODELS_DIR")
+    await expect(alert).to_contain_text("Request ")
+    site.embedder.away = None
+    await page.get_by_role("button", name="Try again").click()
+    await expect(page.get_by_role("listitem")).to_have_count(1)
+
+
+async def test_the_bar_counts_and_lists_what_is_not_indexed(site: Site) -> None:
+    image_id = await site.add(picture("red"), "half.png")
+    record = site.catalog.records[image_id].model_copy(update={"state": ImageState.FAILED, "reason": Reason.TRUNCATED})
+    site.catalog.records[image_id] = record
+    site.catalog.failed.append(
+        Failure(
+            path="half.png", reason=Reason.TRUNCATED, detail="the file ends early", image_id=image_id, failed_at=record.noticed_at
+        )
+    )
+    page = await site.open()
+    await page.get_by_role("button", name="1 not indexed").click()
+    await expect(page.get_by_role("dialog").get_by_role("row").nth(1)).to_contain_text("truncated the file ends early")
+
+
+async def test_nothing_found_is_said_and_a_file_name_never_becomes_markup(site: Site) -> None:
+    page = await site.open("/?q=red")
+    await expect(page.get_by_role("heading", name="Nothing found")).to_be_visible()
+    name = "<img src=x onerror=alert(1)>.png"
+    content = picture("red", mark=77)
+    await site.add(content, name)
+    assert image_id_of(content) in site.catalog.records
+    await page.get_by_role("button", name="Search", exact=True).click()
+    await expect(page.locator(".tile .name")).to_have_text(name)
