@@ -1,0 +1,216 @@
+"""What Qdrant Edge has beyond the contract of tests/congruence: files that outlive processes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import qdrant_edge as edge
+
+from core.errors import InvalidRequest, VectorsUnavailable
+from core.points import image_point_id
+from core.ports import Match, Point, Where
+from core.schemas import Space
+from core.vectors.edge import EdgeStore
+
+SPACE = Space(collection="clip-test", model_name="CLIP", dim=4, text=True)
+NAME = SPACE.collection
+ROOT = Path(__file__).resolve().parents[4]
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from core.vectors.edge import EdgeStore
+from tests.unit.core.vectors.test_edge import NAME, SPACE, points_of
+
+async def main():
+    async with EdgeStore(Path(sys.argv[1])) as store:
+        await store.ensure(SPACE)
+        for start in range(await store.count(NAME), 1_000_000, 20):
+            await store.upsert(NAME, points_of(start, start + 20))
+            print("acknowledged", start + 20, flush=True)
+
+asyncio.run(main())
+"""
+
+
+def points_of(first: int, end: int) -> list[Point]:
+    vectors = np.random.default_rng(first).normal(size=(end - first, 4)).astype(np.float32)
+    return [Point(image_point_id(str(n)), vectors[n - first], {"kind": "image", "n": n}) for n in range(first, end)]
+
+
+@pytest.fixture
+async def folder(tmp_path: Path) -> Path:
+    """A closed store with points 0..100."""
+    async with EdgeStore(tmp_path / "vectors") as store:
+        await store.ensure(SPACE)
+        await store.upsert(NAME, points_of(0, 100))
+    return tmp_path / "vectors"
+
+
+async def numbers(folder: Path) -> set[int]:
+    async with EdgeStore(folder) as store:
+        return {record.payload["n"] async for record in store.scroll(NAME)}
+
+
+@contextmanager
+def writing_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", WRITER, str(folder)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGKILL)
+
+
+async def test_points_payloads_and_filters_survive_closing_and_opening(folder: Path) -> None:
+    async with EdgeStore(folder) as store:
+        assert await store.collections() == [NAME]
+        assert await store.count(NAME, where=Where(must=(Match("n", (7, 8)),))) == 2
+        [point] = points_of(0, 1)
+        assert (await store.query(NAME, points_of(0, 100)[0].vector, limit=1))[0].id == point.id
+        await store.ensure(SPACE)
+        await store.delete(NAME, Where(must=(Match("n", (7,)),)))
+    assert await numbers(folder) == set(range(100)) - {7}
+
+
+def acknowledgements(process: subprocess.Popen[str]) -> Iterator[int]:
+    """How many points the process was told are safe, each time it was told; its log lines stand between."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("acknowledged "):
+            yield int(line.split()[1])
+
+
+async def test_every_acknowledged_point_survives_kill_9(tmp_path: Path) -> None:
+    for kill_after in (3, 40, 150):
+        with writing_process(tmp_path) as process:
+            acknowledged = [count for count, _ in zip(acknowledgements(process), range(kill_after), strict=False)]
+        found = await numbers(tmp_path)
+        assert len(acknowledged) == kill_after
+        assert found >= set(range(acknowledged[-1]))
+        assert found == set(range(len(found)))
+
+
+async def test_flushed_points_survive_a_power_cut_that_takes_all_but_the_journal(folder: Path, tmp_path: Path) -> None:
+    """The worst that a power cut can leave: the stored files as they were at the last start, the journal as `flush` left it."""
+    after = tmp_path / "after"
+    shutil.copytree(folder, after)
+    async with EdgeStore(folder) as store:
+        await store.upsert(NAME, points_of(100, 400))
+        await store.delete(NAME, Where(must=(Match("n", (5,)),)))
+        await store.flush()
+        shutil.rmtree(after / NAME / "wal")
+        shutil.copytree(folder / NAME / "wal", after / NAME / "wal")
+    assert await numbers(after) == set(range(400)) - {5}
+
+
+async def test_a_long_journal_is_trimmed_by_flush_and_the_points_stay(tmp_path: Path) -> None:
+    async with EdgeStore(tmp_path, journal_limit_bytes=0) as store:
+        await store.ensure(SPACE)
+        await store.upsert(NAME, points_of(0, 100))
+        await store.flush()
+        stored = tmp_path / "stored"
+        shutil.copytree(tmp_path / NAME / "segments", stored / NAME / "segments")
+        shutil.copy(tmp_path / NAME / "edge_config.json", stored / NAME)
+    assert await numbers(stored) == set(range(100))
+
+
+async def test_an_interrupted_creation_leaves_nothing_that_hinders_the_next_start(tmp_path: Path) -> None:
+    for unfinished in (tmp_path / f".creating-{NAME}", tmp_path / ".creating-other"):
+        (unfinished / "segments" / "half").mkdir(parents=True)
+        (unfinished / "edge_config.json").write_text("{")
+    async with EdgeStore(tmp_path) as store:
+        assert await store.collections() == []
+        await store.ensure(SPACE)
+        await store.upsert(NAME, points_of(0, 3))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", NAME]
+
+
+async def test_what_is_no_shard_is_left_alone(folder: Path) -> None:
+    (folder / "notes").mkdir()
+    (folder / "readme.txt").write_text("keep")
+    async with EdgeStore(folder) as store:
+        assert await store.collections() == [NAME]
+        with pytest.raises(VectorsUnavailable):
+            await store.ensure(Space(collection="readme.txt", model_name="CLIP", dim=4, text=True))
+    assert (folder / "readme.txt").read_text() == "keep"
+
+
+async def test_a_second_opener_is_told_who_has_the_vectors(folder: Path) -> None:
+    async with EdgeStore(folder) as store:
+        with pytest.raises(VectorsUnavailable, match=f"in use by another process .*{os.getpid()}"):
+            async with EdgeStore(folder, lock_wait_s=0.1):
+                pytest.fail("opened twice")
+        assert await store.count(NAME) == 100
+    assert len(await numbers(folder)) == 100
+
+
+async def test_a_start_right_after_kill_9_opens_the_vectors(tmp_path: Path) -> None:
+    with writing_process(tmp_path) as process:
+        assert next(acknowledgements(process)) == 20
+        with pytest.raises(VectorsUnavailable, match=str(process.pid)):
+            async with EdgeStore(tmp_path, lock_wait_s=0.1):
+                pytest.fail("opened twice")
+        process.send_signal(signal.SIGKILL)
+        assert len(await numbers(tmp_path)) >= 20
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", "", ".", "..", ".creating-x", "a\0b", "a" * 129, "a\n"])
+async def test_a_name_that_leaves_the_folder_is_refused(tmp_path: Path, name: str) -> None:
+    async with EdgeStore(tmp_path / "vectors") as store:
+        with pytest.raises(InvalidRequest):
+            await store.ensure(Space(collection=name, model_name="CLIP", dim=4, text=True))
+        assert await store.query(name, np.ones(4, np.float32)) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["vectors"]
+    assert [path.name for path in (tmp_path / "vectors").iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("damaged", ["segments/*/segment.json", "edge_config.json", "wal/open-*"])
+async def test_a_damaged_collection_is_named_and_opens_again_once_repaired(folder: Path, damaged: str) -> None:
+    kept = {path: path.read_bytes() for path in (folder / NAME).glob(damaged)}
+    assert kept
+    for path in kept:
+        path.write_bytes(b"not what it was" * 4)
+    with pytest.raises(VectorsUnavailable, match=NAME) as refused:
+        await numbers(folder)
+    assert str(folder) not in str(refused.value)
+    for path, content in kept.items():
+        path.write_bytes(content)
+    assert await numbers(folder) == set(range(100))
+
+
+async def test_a_shard_without_indexes_gets_them(tmp_path: Path) -> None:
+    """A crash of an older version, or a new indexed field, may leave a shard that lacks some."""
+    vectors = edge.EdgeVectorParams(size=4, distance=edge.Distance.Cosine)
+    shard = edge.EdgeShard.create(str(tmp_path / NAME), edge.EdgeConfig(vectors=vectors))
+    shard.close()
+    async with EdgeStore(tmp_path) as store:
+        await store.upsert(NAME, points_of(0, 10))
+        await store.ensure(SPACE)
+        assert await store.count(NAME, where=Where(must=(Match("n", (3,)),))) == 1
+    shard = edge.EdgeShard.load(str(tmp_path / NAME))
+    assert {"kind", "image_id", "n", "taken_at"} <= set(shard.info().payload_schema)
+    shard.close()
+
+
+async def test_a_failing_disk_is_reported_as_unavailable(folder: Path) -> None:
+    async with EdgeStore(folder) as store:
+        (folder / NAME / "wal").rename(folder / NAME / "gone")
+        with pytest.raises(VectorsUnavailable):
+            await store.flush()
+        (folder / NAME / "gone").rename(folder / NAME / "wal")
+        await store.flush()
+
+
+async def test_a_store_not_entered_yet_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(VectorsUnavailable):
+        await EdgeStore(tmp_path).ping()

@@ -1,0 +1,168 @@
+"""What a server brings beyond the contract of tests/congruence: it may be away, locked, shared, or come back empty."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+from qdrant_client import AsyncQdrantClient, models
+
+from core.errors import InvalidRequest, VectorsUnavailable
+from core.ports import Match, Point, VectorStore, Where
+from core.schemas import Space
+from core.vectors.server import ServerStore
+from tests.qdrant_rest import qdrant_rest
+
+SPACE = Space(collection="clip-test", model_name="CLIP", dim=4, text=True)
+NAME = SPACE.collection
+POINT = Point("6f2f3d9e-6f0b-5c8e-9d1c-3a1f2f6f8a10", np.ones(4, np.float32), {"kind": "image"})
+ONE_IMAGE = Where(must=(Match("kind", ("image",)),))
+
+
+async def read_all(store: VectorStore) -> list[str]:
+    return [record.id async for record in store.scroll(NAME)]
+
+
+CALLS: dict[str, Callable[[VectorStore], Awaitable[object]]] = {
+    "ping": lambda store: store.ping(),
+    "ensure": lambda store: store.ensure(SPACE),
+    "collections": lambda store: store.collections(),
+    "upsert": lambda store: store.upsert(NAME, [POINT]),
+    "query": lambda store: store.query(NAME, POINT.vector),
+    "retrieve": lambda store: store.retrieve(NAME, [POINT.id]),
+    "scroll": read_all,
+    "set_payload": lambda store: store.set_payload(NAME, ONE_IMAGE, {"folders": []}),
+    "delete": lambda store: store.delete(NAME, ONE_IMAGE),
+    "count": lambda store: store.count(NAME),
+    "flush": lambda store: store.flush(),
+}
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def raw_server(answer: bytes | None) -> AsyncIterator[int]:
+    """Answers every connection with these bytes, or accepts it and keeps silent."""
+    done = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        if answer is None:
+            await done.wait()
+        else:
+            writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+        done.set()
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_a_server_that_was_never_there_is_unavailable(name: str) -> None:
+    async with ServerStore(f"http://127.0.0.1:{free_port()}") as store:
+        with pytest.raises(VectorsUnavailable):
+            await CALLS[name](store)
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_a_server_that_went_away_is_unavailable_and_serves_again_when_it_is_back(name: str) -> None:
+    port = free_port()
+    async with ServerStore(f"http://127.0.0.1:{port}", prefer_grpc=False) as store:
+        async with qdrant_rest(port=port):
+            await store.ensure(SPACE)
+        with pytest.raises(VectorsUnavailable):
+            await CALLS[name](store)
+        async with qdrant_rest(port=port):
+            await store.ensure(SPACE)
+            await CALLS[name](store)
+
+
+async def test_a_server_that_comes_up_later_is_found() -> None:
+    port = free_port()
+    async with ServerStore(f"http://127.0.0.1:{port}") as store:
+        with pytest.raises(VectorsUnavailable):
+            await store.ping()
+        async with qdrant_rest(port=port):
+            await store.ping()
+
+
+@pytest.mark.parametrize(
+    "answer", [None, b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n", b"SSH-2.0-OpenSSH_9\r\n"]
+)
+async def test_a_server_that_hangs_fails_or_is_something_else_is_unavailable_within_the_time_out(answer: bytes | None) -> None:
+    async with raw_server(answer) as port, ServerStore(f"http://127.0.0.1:{port}", timeout_s=1.0) as store:
+        with pytest.raises(VectorsUnavailable):
+            async with asyncio.timeout(10):
+                await store.ping()
+
+
+@pytest.mark.parametrize("key", [None, "wrong"])
+async def test_a_refused_key_is_said(key: str | None) -> None:
+    async with qdrant_rest(api_key="right") as url, ServerStore(url, api_key=key) as store:
+        with pytest.raises(VectorsUnavailable, match="QDRANT_API_KEY"):
+            await store.ping()
+
+
+async def test_collections_of_others_are_neither_listed_nor_touched() -> None:
+    async with qdrant_rest() as url, ServerStore(url, prefer_grpc=False) as store:
+        other = AsyncQdrantClient(url=url, check_compatibility=False)
+        await other.create_collection(NAME, vectors_config=models.VectorParams(size=9, distance=models.Distance.DOT))
+        assert await store.collections() == []
+        await store.ensure(SPACE)
+        await store.upsert(NAME, [POINT])
+        assert await store.collections() == [NAME]
+        assert (await other.count(NAME)).count == 0
+        await other.close()
+
+
+async def test_a_collection_with_named_vectors_under_our_name_is_refused() -> None:
+    async with qdrant_rest() as url, ServerStore(url, prefer_grpc=False) as store:
+        other = AsyncQdrantClient(url=url, check_compatibility=False)
+        named = {"image": models.VectorParams(size=4, distance=models.Distance.COSINE)}
+        await other.create_collection(f"imagesearch-{NAME}", vectors_config=named)
+        await other.close()
+        with pytest.raises(InvalidRequest):
+            await store.ensure(SPACE)
+
+
+async def test_a_collection_dropped_by_someone_reads_as_empty_and_is_made_again_by_ensure() -> None:
+    async with qdrant_rest() as url, ServerStore(url, prefer_grpc=False) as store:
+        await store.ensure(SPACE)
+        await store.upsert(NAME, [POINT])
+        other = AsyncQdrantClient(url=url, check_compatibility=False)
+        for name in ("query", "retrieve", "scroll", "set_payload", "delete", "count"):
+            await store.ensure(SPACE)
+            await other.delete_collection(f"imagesearch-{NAME}")
+            assert not await CALLS[name](store)
+        await store.ensure(SPACE)
+        await other.delete_collection(f"imagesearch-{NAME}")
+        with pytest.raises(VectorsUnavailable):
+            await store.upsert(NAME, [POINT])
+        await store.ensure(SPACE)
+        await store.upsert(NAME, [POINT])
+        assert await store.count(NAME) == 1
+        await other.close()
+
+
+async def test_two_stores_that_create_the_same_collection_at_once_both_succeed() -> None:
+    async with qdrant_rest() as url, ServerStore(url, prefer_grpc=False) as one, ServerStore(url, prefer_grpc=False) as two:
+        await asyncio.gather(one.ensure(SPACE), two.ensure(SPACE))
+        await one.upsert(NAME, [POINT])
+        assert await two.count(NAME) == 1
+
+
+async def test_without_a_grpc_port_rest_serves() -> None:
+    async with qdrant_rest() as url, ServerStore(url, prefer_grpc=True, timeout_s=2.0) as store:
+        await store.ensure(SPACE)
+        await store.upsert(NAME, [POINT])
+        assert [hit.id for hit in await store.query(NAME, POINT.vector)] == [POINT.id]
