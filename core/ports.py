@@ -7,7 +7,7 @@ Every adapter is an async context manager; nothing works before it was entered o
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from core.schemas import (
@@ -197,26 +197,3 @@ class Catalog(Protocol):
     async def resegment(self, image_id: str, mode: SegmentMode) -> list[Segment]:
         """Segment the picture again, replace its segment points, and return the segments. Raises NotFound, ImageRejected."""
         ...
-
-
-# --- the job ledger --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class FileStat:
-    """What `stat` tells of a file: enough to know that it is the same, unchanged file."""
-
-    size: int
-    mtime_ns: int
-    inode: int
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A claimed image: this worker alone drives it until the lease ends."""
-
-    image_id: str
-    paths: tuple[str, ...]
-    attempts: int
-    lease_id: str
-    noticed_at: float = field(compare=False, default=0.0)

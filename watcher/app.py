@@ -77,6 +77,9 @@ def _assemble(
     def on_models_changed() -> None:
         reconciler.models_changed()
 
+    def is_calm() -> bool:
+        return intake.is_calm and not scanner.is_busy and not scanner.folder_missing
+
     def on_left() -> None:
         sweeper.wake()
 
@@ -99,7 +102,7 @@ def _assemble(
         vectors,
         locks,
         orphan_grace_s=settings.orphan_grace_s,
-        is_calm=lambda: intake.is_calm and not scanner.is_busy,
+        is_calm=is_calm,
     )
     worker = Worker(
         ledger,
@@ -124,6 +127,7 @@ def _assemble(
         VectorCheck(ledger, vectors, locks),
         interval_s=settings.reconcile_interval_s,
         scan=scanner.complete_scan,
+        is_calm=is_calm,
         models=worker.models,
         mended=worker.wake,
     )

@@ -15,7 +15,7 @@ from core.errors import InvalidRequest, Unavailable
 from core.points import Kind
 from core.ports import Match, Record, VectorStore, Where
 from core.schemas import ModelsInfo
-from watcher import jobs, scans, views
+from watcher import jobs, locations, scans, views
 from watcher.ledger import Ledger
 from watcher.locks import ImageLocks
 from watcher.views import Expected
@@ -48,7 +48,12 @@ class VectorCheck:
         return await self._vectors.count(collection, where=Where(must=(Match("kind", (kind.value,)),)))
 
     async def mend(self, info: ModelsInfo) -> tuple[int, int]:
-        """Images with missing points start anew, points that belong to nothing go. Returns how many of each."""
+        """Images with missing points start anew, points that belong to nothing go. Returns how many of each.
+
+        To a ledger that knows of no file at all, every point would be a stray: it was lost, and so may the folder be.
+        """
+        if not await self._ledger.run(locations.has_below, ""):
+            return 0, 0
         current = {space.collection for space in info.spaces}
         missing, stray = 0, 0
         for collection in await self._vectors.collections():
@@ -140,6 +145,7 @@ class Reconciler:
         *,
         interval_s: float,
         scan: Callable[[], Awaitable[None]],
+        is_calm: Callable[[], bool],
         models: Callable[[], Awaitable[ModelsInfo]],
         mended: Callable[[], None],
     ) -> None:
@@ -147,6 +153,7 @@ class Reconciler:
         self._check = check
         self._interval_s = interval_s
         self._scan = scan
+        self._is_calm = is_calm
         self._models = models
         self._mended = mended
         self._wake = asyncio.Event()
@@ -161,17 +168,19 @@ class Reconciler:
 
     async def run(self) -> None:
         """Reconcile, for ever."""
+        scanned_at = 0.0
         while True:
             self.is_busy = True
             self._wake.clear()
-            await self._scan()
-            self.has_scanned = True
+            if not self.has_scanned or time.monotonic() - scanned_at >= self._interval_s:
+                await self._scan()
+                scanned_at, self.has_scanned = time.monotonic(), True
             pause_s = self._interval_s
             try:
-                await self._check_vectors()
+                pause_s = self._interval_s if await self._check_vectors() else _RETRY_S
             except (Unavailable, InvalidRequest) as error:  # the worker tells of it
                 log.debug("vectors_unchecked", why=str(error))
-                pause_s = _RETRY_S if self._every_point else self._interval_s
+                pause_s = _RETRY_S
             except Exception:
                 log.exception("reconcile_failed")
             self.is_busy = False
@@ -179,13 +188,16 @@ class Reconciler:
                 async with asyncio.timeout(pause_s):
                     await self._wake.wait()
 
-    async def _check_vectors(self) -> None:
+    async def _check_vectors(self) -> bool:
+        """False when it must wait: what the intake has not identified yet would look like a stray."""
         info = await self._models()
+        if not self._is_calm():
+            return False
         every_point = self._every_point
         if not every_point:
             totals = await self._ledger.run(views.totals)
             if totals.images.pending or totals.images.running or await self._check.counts_agree(info):
-                return
+                return True
         started = time.monotonic()
         self._every_point = False
         try:
@@ -197,3 +209,4 @@ class Reconciler:
         level("vectors_compared", missing=missing, stray=stray, ms=round((time.monotonic() - started) * 1000))
         if missing:
             self._mended()
+        return True

@@ -31,10 +31,12 @@ class Vigil:
         self._refused: str | None = None
 
     async def begin(self) -> None:
-        """Make the folder if nothing was ever known in it, and start watching if it is there."""
+        """Make the folder if nothing was ever known in it, and watch it if it is there; the first scan is the reconcile's."""
         if not await self._ledger.run(locations.has_below, ""):
             await asyncio.to_thread(self._folder.root.mkdir, parents=True, exist_ok=True)
-        await self._look()
+        self._identity = await asyncio.to_thread(self._identify)
+        if self._identity is not None:
+            await self._watch()
 
     async def run(self) -> None:
         """Look every now and then, for ever."""
