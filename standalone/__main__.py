@@ -13,6 +13,7 @@ from core.errors import ImageSearchError
 from standalone.compose import run
 from standalone.listeners import AddressInUse
 from standalone.settings import StandaloneSettings
+from watcher.database import LedgerInUse, LedgerTooNew
 
 log = structlog.get_logger()
 
@@ -29,7 +30,7 @@ def main() -> int:
     except AddressInUse as error:
         print(f"Cannot start: {error}. Choose another one: make run PORT=3001", file=sys.stderr)
         return 1
-    except (ImageSearchError, OSError) as error:
+    except (ImageSearchError, LedgerInUse, LedgerTooNew, OSError) as error:
         log.debug("start_failed", exc_info=True)
         print(f"Cannot start: {error}", file=sys.stderr)
         return 1

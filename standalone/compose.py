@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 
 import structlog
 
 from core.errors import Unavailable
 from core.model_client import ModelClient
-from core.ports import Embedder
+from core.ports import Embedder, VectorStore
 from core.schemas import EngineState, ModelsInfo
 from core.vectors.edge import EdgeStore
 from core.vectors.server import ServerStore
@@ -41,28 +41,34 @@ async def run(settings: StandaloneSettings) -> None:
         for listener in (public, model_listener, watcher_listener):
             stack.callback(listener.close)
 
+        model_url = url_of(model_listener)
         environment = child_environment(host=LOOPBACK, port=model_listener.getsockname()[1])
         await stack.enter_async_context(ModelProcess(model_listener, environment=environment, stop_grace_s=_MODEL_STOP_GRACE_S))
-        embedder = await stack.enter_async_context(ModelClient(url_of(model_listener)))
+        embedder = await stack.enter_async_context(ModelClient(model_url))
         vectors = await stack.enter_async_context(_vectors(watcher_settings))
-        catalog, watcher_app = await stack.enter_async_context(running_watcher(watcher_settings, embedder, vectors))
-        search_app = create_app(search_settings, embedder=embedder, vectors=vectors, catalog=catalog)
+        watcher = await stack.enter_async_context(running_watcher(watcher_settings, embedder, vectors))
+        search_app = create_app(search_settings, embedder=embedder, vectors=vectors, catalog=watcher.catalog)
 
-        await stack.enter_async_context(serving(watcher_app, watcher_listener, shutdown_grace_s=1.0))
+        await stack.enter_async_context(serving(watcher.app, watcher_listener, shutdown_grace_s=1.0))
         await stack.enter_async_context(serving(search_app, public, shutdown_grace_s=2.0))
         announcement = _announce(embedder, url_of(public), images=str(watcher_settings.images_dir))
         await stack.enter_async_context(_in_background(announcement))
         if sys.stderr.isatty() and not settings.no_progress:
-            await stack.enter_async_context(_in_background(draw_progress(catalog)))
+            await stack.enter_async_context(_in_background(draw_progress(watcher.catalog)))
         await until_signalled()
         print("Stopping: work in flight is being finished", flush=True)
     log.info("standalone_stopped")
 
 
-def _vectors(settings: WatcherSettings) -> EdgeStore | ServerStore:
+def _vectors(settings: WatcherSettings) -> AbstractAsyncContextManager[VectorStore]:
     if settings.qdrant_url is None:
         return EdgeStore(settings.data_dir / "vectors")
-    return ServerStore(settings)
+    return ServerStore(
+        settings.qdrant_url,
+        api_key=settings.qdrant_api_key,
+        prefer_grpc=settings.qdrant_prefer_grpc,
+        timeout_s=settings.qdrant_timeout_s,
+    )
 
 
 async def _announce(embedder: Embedder, url: str, *, images: str) -> None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
+from standalone.listeners import LOOPBACK, AddressInUse, bind
+
 if TYPE_CHECKING:
     import socket
 
@@ -23,14 +25,16 @@ _STABLE_AFTER_S = 60.0
 
 
 class ModelProcess:
-    """Runs `python -m model_service` on an inherited socket for as long as the context lasts.
+    """Runs `python -m model_service` on an inherited loopback socket for as long as the context lasts.
 
+    Only the child holds the socket while it lives, so that callers are refused at once, and not kept waiting, when it is dead.
     The child's standard input is a pipe that only this process holds open, so that the child ends with it, `kill -9` included.
     It has a process group of its own: Ctrl-C reaches this process alone, which then ends the child when nobody needs it any more.
     """
 
     def __init__(self, listener: socket.socket, *, environment: Mapping[str, str], stop_grace_s: float) -> None:
-        self._listener = listener
+        self._listener: socket.socket | None = listener
+        self._port: int = listener.getsockname()[1]
         self._environment = dict(environment)
         self._stop_grace_s = stop_grace_s
         self._process: asyncio.subprocess.Process | None = None
@@ -57,8 +61,12 @@ class ModelProcess:
         pause_s = _FIRST_PAUSE_S
         while True:
             started = loop.time()
-            self._process = await self._start()
-            code = await self._process.wait()
+            try:
+                self._process = await self._start()
+            except (AddressInUse, OSError) as error:
+                code: int | str = str(error)
+            else:
+                code = await self._process.wait()
             if loop.time() - started > _STABLE_AFTER_S:
                 pause_s = _FIRST_PAUSE_S
             log.warning("model_service_died", code=code, restart_in_s=pause_s)
@@ -66,19 +74,21 @@ class ModelProcess:
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
     async def _start(self) -> asyncio.subprocess.Process:
-        descriptor = self._listener.fileno()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "model_service",
-            "--listen-fd",
-            str(descriptor),
-            "--exit-with-parent",
-            stdin=asyncio.subprocess.PIPE,
-            pass_fds=(descriptor,),
-            env=self._environment,
-            process_group=0,
-        )
+        listener = self._listener or bind(LOOPBACK, self._port)
+        self._listener = None
+        with listener:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "model_service",
+                "--listen-fd",
+                str(listener.fileno()),
+                "--exit-with-parent",
+                stdin=asyncio.subprocess.PIPE,
+                pass_fds=(listener.fileno(),),
+                env=self._environment,
+                process_group=0,
+            )
         log.info("model_service_started", pid=process.pid)
         return process
 
