@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +129,8 @@ def test_every_variable_that_it_reads_is_explained_at_its_top() -> None:
     explained = "\n".join(line for line in text.splitlines() if line.startswith("#"))
     for variable in set(re.findall(r"\$\{([A-Z_]+)", text)):
         assert re.search(rf"\b{variable}\b", explained), variable
+
+
+def test_images_carry_the_version_of_the_distribution() -> None:
+    version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
+    assert {SERVICES[name]["image"] for name in TARGETS} == {f"imagesearch/{name}:{version}" for name in TARGETS}

@@ -68,6 +68,12 @@ def test_a_service_starts_and_is_checked_without_a_shell(target: str) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
+def test_a_service_answers_where_its_health_is_asked_for(target: str) -> None:
+    source = "".join(path.read_text() for path in (REPOSITORY / target).rglob("*.py"))
+    assert '"/health/live"' in source
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_a_service_listens_where_the_image_says_so(target: str) -> None:
     assert _values(target, "EXPOSE") == [PORTS[target]]
     environment = " ".join(_values(target, "ENV"))

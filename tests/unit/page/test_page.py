@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from aiohttp.test_utils import TestServer
 from playwright.async_api import Browser, Page, async_playwright, expect
 
@@ -17,7 +18,7 @@ from searchsvc.app import create_app
 from searchsvc.settings import SearchSettings
 from tests.fakes import FakeCatalog, FakeEmbedder, FakeVectorStore, image_id_of, index, picture
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
 
 _QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 
@@ -51,7 +52,7 @@ class Site:
         return page
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
     program = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
     if program is None:
@@ -62,10 +63,12 @@ async def browser() -> AsyncIterator[Browser]:
         await opened.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def site(browser: Browser, tmp_path: Path) -> AsyncIterator[Site]:
     made = Site(tmp_path, browser)
     yield made
+    for context in browser.contexts:
+        await context.close()
     if made.server is not None:
         await made.server.close()
     assert made.trouble == []
