@@ -88,9 +88,9 @@ class Receiver:
         too_long = InvalidRequest("the field is too long", field=name)
         content = await self._bytes_of(part, _MAX_FIELD_BYTES, too_long)
         try:
-            form.fields[name] = content.decode(part.get_charset("utf-8"))
-        except (UnicodeDecodeError, LookupError):
-            raise MalformedRequest("a field of the form is not text") from None
+            form.fields[name] = content.decode()
+        except UnicodeDecodeError:
+            raise MalformedRequest("a field of the form is not UTF-8 text") from None
 
     async def _bytes_of(self, part: BodyPartReader, limit: int, too_large: Exception) -> bytes:
         """All of a part, or `too_large` as soon as it is more than `limit`."""

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, model_validator
 
 from core.schemas import (
     CONTENT_HASH_PATTERN,
@@ -39,6 +39,14 @@ def _normalised(value: object) -> object:
     return unicodedata.normalize("NFC", value.strip()) if isinstance(value, str) else value
 
 
+def _storable(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be Unicode text without lone surrogates") from None
+    return value
+
+
 def _folder(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -64,13 +72,14 @@ def _moment(value: object) -> object:
         raise ValueError("must be an ISO 8601 date or time") from None
 
 
+String = Annotated[StrictStr, AfterValidator(_storable)]
 Text = Annotated[
-    StrictStr,
+    String,
     BeforeValidator(_normalised),
     Field(min_length=1, max_length=MAX_TEXT_CHARACTERS, description="trimmed and normalised (NFC); more characters are refused"),
 ]
 Moment = Annotated[datetime | date, BeforeValidator(_moment)]
-Label = Annotated[StrictStr, Field(min_length=1, max_length=200)]
+Label = Annotated[String, Field(min_length=1, max_length=200)]
 Pixels = Annotated[StrictInt, Field(ge=0, le=1_000_000)]
 Bytes = Annotated[StrictInt, Field(ge=0, le=2**53)]
 Scope = Literal["images", "segments", "both"]
@@ -119,7 +128,7 @@ class SizeFilter(Request):
 class SearchFilter(Request):
     """What a match must be; all that is given must hold."""
 
-    folder: Annotated[StrictStr, BeforeValidator(_folder), Field(max_length=1024)] | None = Field(
+    folder: Annotated[String, BeforeValidator(_folder), Field(max_length=1024)] | None = Field(
         default=None, description="the picture lies in this folder or below it; relative to the watched one"
     )
     label: Annotated[tuple[Label, ...], BeforeValidator(_labels), Field(min_length=1, max_length=50)] | None = Field(
@@ -139,7 +148,7 @@ class SearchOptions(Request):
         default=None, description="more like this indexed image, which is itself left out"
     )
     negative_text: Text | None = Field(default=None, description="what not to look for, in words")
-    model: Annotated[StrictStr, Field(min_length=1, max_length=200)] | None = Field(
+    model: Annotated[String, Field(min_length=1, max_length=200)] | None = Field(
         default=None, description="name or collection of the model to ask, in any case; default: the first that understands words"
     )
     scope: Scope = Field(default="images", description="whole pictures, regions of them, or the better of both for each picture")

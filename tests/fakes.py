@@ -314,7 +314,12 @@ class FakeCatalog:
 
 
 async def index(
-    embedder: FakeEmbedder, vectors: FakeVectorStore, catalog: FakeCatalog, content: bytes, *paths: str, taken: datetime | None = None
+    embedder: FakeEmbedder,
+    vectors: FakeVectorStore,
+    catalog: FakeCatalog,
+    content: bytes,
+    *paths: str,
+    taken: datetime | None = None,
 ) -> str:
     """Make one picture searchable, as the watcher would. Returns its image id."""
     analysis = await embedder.analyse(content)

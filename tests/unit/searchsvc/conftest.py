@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,8 +54,8 @@ class World:
         return answer.status, problem
 
     async def upload(self, content: bytes, name: str = "picture.png", **fields: str) -> Any:
-        form = FormData()
-        form.add_field("file", content, filename=name, content_type="application/octet-stream")
+        form = FormData(quote_fields=False)  # as browsers do
+        form.add_field("file", io.BytesIO(content), filename=name, content_type="application/octet-stream")
         for field, value in fields.items():
             form.add_field(field, value)
         return await self.client.post("/api/v1/images", data=form)

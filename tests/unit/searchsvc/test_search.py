@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
@@ -21,7 +22,9 @@ async def colours(world: World) -> dict[str, str]:
     """Four pictures; image ids by colour."""
     return {
         "red": await world.add(picture("red"), "a/red.png", taken=datetime(2024, 6, 1, 10, tzinfo=UTC)),
-        "green": await world.add(picture("green", size=(200, 100)), "a/b/green.png", taken=datetime(2024, 6, 2, 23, 59, tzinfo=UTC)),
+        "green": await world.add(
+            picture("green", size=(200, 100)), "a/b/green.png", taken=datetime(2024, 6, 2, 23, 59, tzinfo=UTC)
+        ),
         "blue": await world.add(picture("blue"), "blue.png", taken=datetime(2024, 6, 3, tzinfo=UTC)),
         "yellow": await world.add(picture("yellow"), "z/yellow.png", "a/copy of yellow.png"),
     }
@@ -87,12 +90,16 @@ async def test_a_least_score_leaves_the_rest_out(world: World, colours: dict[str
 
 async def test_what_is_not_wanted_sinks(world: World, colours: dict[str, str]) -> None:
     plain = {match["image_name"]: match["score"] for match in (await world.search(text="red green"))["matches"]}
-    without = {match["image_name"]: match["score"] for match in (await world.search(text="red green", negative_text="green"))["matches"]}
+    without = {
+        match["image_name"]: match["score"] for match in (await world.search(text="red green", negative_text="green"))["matches"]
+    }
     assert without["green.png"] < plain["green.png"]
     assert max(without, key=lambda name: without[name]) == "red.png"
 
 
-async def test_a_picture_finds_itself_without_being_segmented_and_ahead_of_ingestion(world: World, colours: dict[str, str]) -> None:
+async def test_a_picture_finds_itself_without_being_segmented_and_ahead_of_ingestion(
+    world: World, colours: dict[str, str]
+) -> None:
     world.embedder.analysed.clear()
     response = await world.client.post("/api/v1/search-image", data=_form(file=picture("blue"), top_k="1"))
     answer = await response.json()
@@ -234,6 +241,8 @@ async def test_the_path_shown_lies_in_the_folder_asked_for(world: World, colours
         ({"text": "a", "filter": {"folder": "../etc"}}, "filter.folder"),
         ({"text": "a", "filter": {"label": []}}, "filter.label"),
         ({"text": "a", "filter": {"label": [1]}}, "filter.label.0"),
+        ({"text": "a", "filter": {"label": "\udfff"}}, "filter.label.0"),
+        ({"text": "a", "filter": {"folder": "\udfff"}}, "filter.folder"),
         ({"text": "a", "filter": {"size": {"min_width": "1"}}}, "filter.size.min_width"),
         ({"text": "a", "filter": {"size": {"min_width": -1}}}, "filter.size.min_width"),
         ({"text": "a", "filter": {"date": {"from": "2024-06-02", "to": "2024-06-01"}}}, "filter.date"),
@@ -275,10 +284,12 @@ async def test_an_unknown_model_is_told_the_known_ones(world: World) -> None:
         (b"x", "multipart/form-data", 400),
         (b"x", "multipart/form-data; boundary=abc", 400),
         (b"--abc\r\n\r\n", "multipart/form-data; boundary=abc", 400),
-        (b'{"text": "' + b"x" * 2**20 + b'"}', "application/json", 413),
+        (io.BytesIO(b'{"text": "' + b"x" * 2**20 + b'"}'), "application/json", 413),
     ],
 )
-async def test_bodies_that_cannot_be_read_are_refused_by_kind(world: World, body: bytes, content_type: str, status: int) -> None:
+async def test_bodies_that_cannot_be_read_are_refused_by_kind(
+    world: World, body: bytes | io.BytesIO, content_type: str, status: int
+) -> None:
     answer = await world.client.post("/api/v1/search-image", data=body, headers={"Content-Type": content_type})
     assert answer.status == status, await answer.text()
     assert answer.content_type == "application/problem+json"
