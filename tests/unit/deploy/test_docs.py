@@ -1,0 +1,50 @@
+"""What the pages say exists, and what exists is on the pages."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from core.errors import Reason
+from searchsvc.app import create_app
+from searchsvc.settings import SearchSettings
+from tests.fakes import FakeCatalog, FakeEmbedder, FakeVectorStore
+from tests.unit.deploy.test_compose import SETTINGS
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_variable_that_a_page_names_is_a_setting_or_explained_in_the_compose_file(page: Path) -> None:
+    known = {field.upper() for settings in SETTINGS.values() for field in settings.model_fields} | {
+        "MODEL_PORT",
+        "WATCHER_PORT",
+        "NO_PROGRESS",
+    }
+    composed = (DOCS.parent / "docker-compose.yml").read_text()
+    named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)(?:=[^`]*)?`", page.read_text()))
+    assert {name for name in named - known if name not in composed} == set()
+
+
+def test_every_route_of_the_api_is_told_by_example(tmp_path: Path) -> None:
+    page = (DOCS / "reference" / "api.md").read_text()
+    settings = SearchSettings(images_dir=tmp_path, data_dir=tmp_path)
+    app = create_app(settings, embedder=FakeEmbedder(), vectors=FakeVectorStore(), catalog=FakeCatalog())
+    routes = {resource.canonical.replace("{image_id}", "{id}") for resource in app.router.resources()}
+    public = {route.removeprefix("/api/v1") for route in routes if not route.startswith(("/static", "/docs/files"))} - {"/"}
+    untold = {route for route in public if route not in page and route.replace("{id}", "$ID") not in page}
+    assert untold == set()
+
+
+def test_every_reason_is_explained_and_none_is_made_up() -> None:
+    page = (DOCS / "how-to" / "why-a-file-is-not-indexed.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == {reason.value for reason in Reason}
