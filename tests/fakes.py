@@ -82,8 +82,8 @@ def word_vector(text: str) -> Vector:
 
 def picture_vector(image: Image.Image) -> Vector:
     """Near the word for its colour, with a little of its own so that no two pictures are quite the same."""
-    pixel = image.convert("RGB").resize((1, 1)).getpixel((0, 0))
-    distances = {word: sum((a - b) ** 2 for a, b in zip(colour, pixel, strict=True)) for word, colour in _COLOURS.items()}
+    pixel = np.asarray(image.convert("RGB").resize((1, 1)), dtype=np.float32).reshape(3)
+    distances = {word: float(np.square(pixel - colour).sum()) for word, colour in _COLOURS.items()}
     vector = word_vector(min(distances, key=lambda word: distances[word]))
     own = np.frombuffer(hashlib.sha256(image.tobytes()).digest(), dtype=np.uint8).astype(np.float32)[:DIM]
     mixed = vector + 0.2 * own / np.linalg.norm(own)

@@ -24,7 +24,10 @@ from searchsvc.urls import API
 _IMAGE_ID = re.compile(CONTENT_HASH_PATTERN)
 _SEGMENT_NUMBER = re.compile(r"[0-9]{1,6}")
 
-_FILE_HEADERS: dict[str, str] = {hdrs.CACHE_CONTROL: "private, no-cache", hdrs.CONTENT_SECURITY_POLICY: "default-src 'none'; sandbox"}
+_FILE_HEADERS: dict[str, str] = {
+    hdrs.CACHE_CONTROL: "private, no-cache",
+    hdrs.CONTENT_SECURITY_POLICY: "default-src 'none'; sandbox",
+}
 _DERIVED_HEADERS: dict[str, str] = {hdrs.CACHE_CONTROL: "private, max-age=31536000, immutable"}
 """Named after the bytes that they derive from, so they never change."""
 

@@ -74,7 +74,7 @@ def make_world(aiohttp_client: AiohttpClient, tmp_path: Path) -> MakeWorld:
         chosen = SearchSettings(**{"images_dir": images, "data_dir": tmp_path / "state", "jwt_secret": SECRET, **settings})
         embedder, vectors, catalog = FakeEmbedder(), FakeVectorStore(), FakeCatalog()
         app = create_app(chosen, embedder=embedder, vectors=vectors, catalog=catalog)
-        client = await aiohttp_client(TestServer(app))
+        client: TestClient[Any, Any] = await aiohttp_client(TestServer(app))
         return World(client, chosen, embedder, vectors, catalog)
 
     return make

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 import struct
 import zlib
 from datetime import UTC, datetime
@@ -12,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import FormData, web
+from aiohttp import FormData
 from PIL import Image
 
-from core.errors import CatalogUnavailable, ImageRejected, ModelUnavailable, Reason, Unavailable
+from core.errors import CatalogUnavailable, ModelUnavailable, Unavailable
 from core.schemas import ImageRecord, ImageState, SegmentMode
 from searchsvc.uploads import Uploads
 from tests.fakes import FakeCatalog, image_id_of, picture
@@ -447,7 +446,7 @@ async def test_a_deleted_image_is_gone_with_its_thumbnails(world: World) -> None
     assert (await world.client.get(f"{image}/thumbnail")).status == 200
     answer = await world.client.delete(image)
     assert (answer.status, await answer.read()) == (204, b"")
-    assert [path for path in (world.settings.data_dir / "thumbnails").rglob("*.webp")] == []
+    assert list((world.settings.data_dir / "thumbnails").rglob("*.webp")) == []
     assert (await world.client.delete(image)).status == 404
     assert (await world.client.get(image)).status == 404
 

@@ -354,6 +354,6 @@ async def test_an_image_whose_last_path_is_gone_is_not_shown(world: World, colou
     for points in world.vectors.stored.values():
         for point in points.values():
             if point.payload["image_id"] == colours["red"]:
-                point.payload["paths"].clear()  # type: ignore[attr-defined]
+                point.payload["paths"].clear()
     matches = (await world.search(text="red"))["matches"]
     assert colours["red"] not in {match["image_id"] for match in matches}
