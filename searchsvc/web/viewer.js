@@ -62,8 +62,14 @@ export class Viewer {
         segments,
       ),
     );
-    if (focused) this.#dialog.querySelector(`[data-keep=${focused}]:enabled`)?.focus();
+    if (this.#dialog.open) this.#focusAgain(focused);
     this.#loadSegments(match, frame, segments);
+  }
+
+  /** The focused control was drawn anew; without a focus within the dialog its keys would go nowhere. */
+  #focusAgain(name) {
+    const same = name ? this.#dialog.querySelector(`[data-keep=${name}]:enabled`) : null;
+    (same ?? this.#dialog).focus();
   }
 
   #frame(match) {

@@ -108,6 +108,35 @@ async def test_a_match_is_rated_once_with_its_own_token(site: Site) -> None:
     await expect(page.get_by_label("Results").get_by_text("Rated 3 of 10. Thank you.")).to_be_visible()
 
 
+async def test_the_arrow_keys_leaf_through_the_matches_and_escape_leads_back(site: Site) -> None:
+    for mark in range(3):
+        await site.add(picture("red", mark=mark), f"red-{mark}.png")
+    page = await site.open("/?q=red")
+    await page.get_by_role("listitem").first.get_by_role("button").click()
+    heading = page.get_by_role("dialog").locator("#viewer-name")
+    names = [await page.locator(".tile .name").nth(n).inner_text() for n in range(3)]
+    for name in (names[1], names[2], names[2]):
+        await page.keyboard.press("ArrowRight")
+        await expect(heading).to_have_text(name)
+    for name in (names[1], names[0]):
+        await page.keyboard.press("ArrowLeft")
+        await expect(heading).to_have_text(name)
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("listitem").first.get_by_role("button")).to_be_focused()
+
+
+async def test_more_like_this_leaves_the_picture_itself_out(site: Site) -> None:
+    await site.add(picture("red"), "red.png")
+    await site.add(picture("red", mark=4), "twin.png")
+    page = await site.open("/?q=red")
+    await page.get_by_role("listitem").filter(has_text="red.png").get_by_role("button").click()
+    await page.get_by_role("button", name="More like this").click()
+    await expect(page.get_by_role("heading", name="More like this")).to_be_visible()
+    await expect(page.locator(".tile .name")).to_have_text("twin.png")
+    await page.go_back()
+    await expect(page.get_by_role("listitem")).to_have_count(2)
+
+
 async def test_regions_are_drawn_over_their_picture_and_can_be_searched_with(site: Site) -> None:
     await site.add(picture("green"), "green.png")
     page = await site.open("/?q=green&scope=segments")
