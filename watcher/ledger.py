@@ -30,16 +30,22 @@ class Ledger:
         self._connection: sqlite3.Connection | None = None
 
     async def __aenter__(self) -> Self:
-        self._resources.callback(self._executor.shutdown)
         try:
             await asyncio.get_running_loop().run_in_executor(self._executor, self._open)
         except BaseException:
-            self._resources.close()
+            self._release()
             raise
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        """The last operation ends before another process may have the ledger."""
+        self._executor.shutdown()
         self._resources.close()
 
     def _open(self) -> None:

@@ -207,6 +207,8 @@ class FolderObserver(FileSystemEventHandler):
         while self._waiting:
             hints.append(self._waiting.popleft())
         self._on_hints(hints)
+        if self.kind == "polling":  # what came and went between two polls shows in no event
+            self._on_loss()
 
 
 def _stop(observer: BaseObserver) -> None:

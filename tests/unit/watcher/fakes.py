@@ -61,9 +61,7 @@ class KillSwitch:
 
 def models(fingerprint: str = "f1", *names: str) -> ModelsInfo:
     spaces = tuple(Space(collection=name, model_name=name, dim=DIM, text=True) for name in names or ("clip", "resnet"))
-    return ModelsInfo(
-        state=EngineState.READY, profile="fake", requested_profile="fake", spaces=spaces, fingerprint=fingerprint
-    )
+    return ModelsInfo(state=EngineState.READY, profile="fake", requested_profile="fake", spaces=spaces, fingerprint=fingerprint)
 
 
 LOADING = ModelsInfo(state=EngineState.LOADING, profile="fake", requested_profile="fake")
@@ -265,7 +263,9 @@ class House:
     def settings(self) -> WatcherSettings:
         quick = {"settle_s": 0.2, "truncated_after_s": 0.6, "orphan_grace_s": 0.15, "retry_min_s": 0.02, "retry_max_s": 0.1}
         return WatcherSettings(
-            images_dir=self.images, data_dir=self.state, **{**quick, "outage_retry_max_s": 0.1, "shutdown_grace_s": 1, **self.options}
+            images_dir=self.images,
+            data_dir=self.state,
+            **{**quick, "outage_retry_max_s": 0.1, "shutdown_grace_s": 1, **self.options},
         )
 
     @asynccontextmanager
@@ -315,7 +315,9 @@ class House:
                     wrong.append(f"{space.collection}: no point of {truth[one]}")
                     continue
                 ids = {seal.id, *(points.segment_point_id(one, n) for n in range(seal.payload["segments"]))}
-                wrong += [f"{space.collection}: {held[i].payload['paths']}" for i in ids if set(held[i].payload["paths"]) != truth[one]]
+                wrong += [
+                    f"{space.collection}: {held[i].payload['paths']}" for i in ids if set(held[i].payload["paths"]) != truth[one]
+                ]
                 wanted |= ids
             if wanted != held.keys():
                 wrong.append(f"{space.collection}: {len(held.keys() - wanted)} extra, {len(wanted - held.keys())} missing")
