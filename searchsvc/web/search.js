@@ -13,6 +13,7 @@ export class Search {
   #picture;
   #results;
   #running = null;
+  #retry = null;
   #likeId = "";
 
   constructor(picture, results) {
@@ -90,8 +91,9 @@ export class Search {
     this.run();
   }
 
-  async run({ keepAddress = false } = {}) {
+  async run({ keepAddress = false, quiet = false } = {}) {
     this.#running?.abort();
+    clearTimeout(this.#retry);
     const asked = this.#asked();
     if (!keepAddress) this.#writeAddress();
     document.title = asked.text ? `${asked.text} · Image search` : "Image search";
@@ -100,7 +102,7 @@ export class Search {
       return;
     }
     const running = (this.#running = new AbortController());
-    this.#results.showLoading();
+    if (!quiet) this.#results.showLoading();
     try {
       const answer = await api.search(asked, running.signal);
       const more = (offset) => api.search({ ...asked, offset }, running.signal);
@@ -108,7 +110,8 @@ export class Search {
     } catch (problem) {
       if (problem.name === "AbortError") return;
       this.#results.showProblem(problem, () => this.run({ keepAddress: true }));
-      say(problem.message);
+      if (!quiet) say(problem.message);
+      if (problem.retryAfterS) this.#retry = setTimeout(() => this.run({ keepAddress: true, quiet: true }), problem.retryAfterS * 1000);
     }
   }
 

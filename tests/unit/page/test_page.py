@@ -207,6 +207,15 @@ async def test_without_a_model_it_says_where_to_put_one_and_can_try_again(site: 
     await expect(page.get_by_role("listitem")).to_have_count(1)
 
 
+async def test_a_search_that_came_too_early_is_answered_when_the_service_is_ready(site: Site) -> None:
+    await site.add(picture("red"), "red.png")
+    site.embedder.away = NoModel("the models are still loading", retry_after_s=1)
+    page = await site.open("/?q=red")
+    await expect(page.get_by_role("heading", name="Not available yet")).to_be_visible()
+    site.embedder.away = None
+    await expect(page.get_by_role("listitem")).to_have_count(1)
+
+
 async def test_the_bar_counts_and_lists_what_is_not_indexed(site: Site) -> None:
     image_id = await site.add(picture("red"), "half.png")
     record = site.catalog.records[image_id].model_copy(update={"state": ImageState.FAILED, "reason": Reason.TRUNCATED})
