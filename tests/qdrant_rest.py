@@ -25,7 +25,7 @@ from qdrant_client import QdrantClient, models
 
 T = TypeVar("T")
 
-_TITLE, _VERSION = "qdrant - vector search engine", "1.15.0"
+TITLE, VERSION = "qdrant - vector search engine", "1.15.0"
 _MAX_BODY_BYTES = 32 * 2**20  # the server's own limit
 
 
@@ -35,8 +35,8 @@ class RestQdrant:
     def __init__(self, *, api_key: str | None = None) -> None:
         self._api_key = api_key
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="qdrant-rest")
-        self._indexes: dict[str, dict[str, str]] = {}
-        self._engine = QdrantClient(":memory:")
+        self.indexes: dict[str, dict[str, str]] = {}
+        self.engine = QdrantClient(":memory:")
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[self._authorised, _problems], client_max_size=_MAX_BODY_BYTES)
@@ -71,47 +71,47 @@ class RestQdrant:
         return await handler(request)
 
     async def _root(self, request: web.Request) -> web.Response:
-        return web.json_response({"title": _TITLE, "version": _VERSION, "commit": "0"})
+        return web.json_response({"title": TITLE, "version": VERSION, "commit": "0"})
 
     async def _list(self, request: web.Request) -> web.Response:
-        return _result(await self._run(self._engine.get_collections))
+        return _result(await self.run(self.engine.get_collections))
 
     async def _describe(self, request: web.Request) -> web.Response:
         name = await self._present(request)
-        info = await self._run(partial(self._engine.get_collection, name))
-        schema = {key: {"data_type": data_type, "points": 0} for key, data_type in self._indexes[name].items()}
+        info = await self.run(partial(self.engine.get_collection, name))
+        schema = {key: {"data_type": data_type, "points": 0} for key, data_type in self.indexes[name].items()}
         return _result({**_plain(info), "payload_schema": schema})
 
     async def _exists(self, request: web.Request) -> web.Response:
-        return _result({"exists": request.match_info["name"] in self._indexes})
+        return _result({"exists": request.match_info["name"] in self.indexes})
 
     async def _create(self, request: web.Request) -> web.Response:
         name, wish = request.match_info["name"], models.CreateCollection.model_validate_json(await request.read())
-        if name in self._indexes:
+        if name in self.indexes:
             return _error(409, f"Wrong input: Collection `{name}` already exists!")
-        self._indexes[name] = {}
-        return _result(await self._run(partial(self._engine.create_collection, name, vectors_config=wish.vectors)))
+        self.indexes[name] = {}
+        return _result(await self.run(partial(self.engine.create_collection, name, vectors_config=wish.vectors)))
 
     async def _drop(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
-        self._indexes.pop(name, None)
-        return _result(await self._run(partial(self._engine.delete_collection, name)))
+        self.indexes.pop(name, None)
+        return _result(await self.run(partial(self.engine.delete_collection, name)))
 
     async def _index(self, request: web.Request) -> web.Response:
         """The engine filters without an index; only that there is one is remembered."""
         name, wish = await self._present(request), await request.json()
-        self._indexes[name][wish["field_name"]] = wish["field_schema"]
+        self.indexes[name][wish["field_name"]] = wish["field_schema"]
         return _acknowledged()
 
     async def _upsert(self, request: web.Request) -> web.Response:
         name, wish = await self._present(request), models.PointsList.model_validate_json(await request.read())
-        await self._run(partial(self._engine.upsert, name, points=wish.points))
+        await self.run(partial(self.engine.upsert, name, points=wish.points))
         return _acknowledged()
 
     async def _retrieve(self, request: web.Request) -> web.Response:
         name, wish = await self._present(request), models.PointRequest.model_validate_json(await request.read())
         options = {"with_payload": wish.with_payload, "with_vectors": wish.with_vector}
-        return _result(await self._run(partial(self._engine.retrieve, name, ids=wish.ids, **options)))
+        return _result(await self.run(partial(self.engine.retrieve, name, ids=wish.ids, **options)))
 
     async def _query(self, request: web.Request) -> web.Response:
         name, wish = await self._present(request), models.QueryRequest.model_validate_json(await request.read())
@@ -123,7 +123,7 @@ class RestQdrant:
             "with_payload": wish.with_payload,
             "with_vectors": wish.with_vector,
         }
-        return _result(await self._run(partial(self._engine.query_points, name, query=wish.query, **options)))
+        return _result(await self.run(partial(self.engine.query_points, name, query=wish.query, **options)))
 
     async def _scroll(self, request: web.Request) -> web.Response:
         name, wish = await self._present(request), models.ScrollRequest.model_validate_json(await request.read())
@@ -134,36 +134,36 @@ class RestQdrant:
             "with_payload": wish.with_payload,
             "with_vectors": wish.with_vector,
         }
-        points, following = await self._run(partial(self._engine.scroll, name, **options))
+        points, following = await self.run(partial(self.engine.scroll, name, **options))
         return _result({"points": [_plain(point) for point in points], "next_page_offset": following})
 
     async def _count(self, request: web.Request) -> web.Response:
         name, wish = await self._present(request), models.CountRequest.model_validate_json(await request.read())
-        return _result(await self._run(partial(self._engine.count, name, count_filter=wish.filter, exact=True)))
+        return _result(await self.run(partial(self.engine.count, name, count_filter=wish.filter, exact=True)))
 
     async def _set_payload(self, request: web.Request) -> web.Response:
         name, wish = await self._present(request), models.SetPayload.model_validate_json(await request.read())
         points = wish.points if wish.filter is None else wish.filter
-        await self._run(partial(self._engine.set_payload, name, payload=wish.payload, points=points))
+        await self.run(partial(self.engine.set_payload, name, payload=wish.payload, points=points))
         return _acknowledged()
 
     async def _delete(self, request: web.Request) -> web.Response:
         name = await self._present(request)
         selector: Any = TypeAdapter(models.PointsSelector).validate_json(await request.read())
-        await self._run(partial(self._engine.delete, name, points_selector=selector))
+        await self.run(partial(self.engine.delete, name, points_selector=selector))
         return _acknowledged()
 
     async def _present(self, request: web.Request) -> str:
         name = request.match_info["name"]
-        if name not in self._indexes:
+        if name not in self.indexes:
             raise LookupError(f"Not found: Collection `{name}` doesn't exist!")
         return name
 
-    async def _run(self, call: Callable[[], T]) -> T:
+    async def run(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     async def _close(self, app: web.Application) -> None:
-        await self._run(self._engine.close)
+        await self.run(self.engine.close)
         self._thread.shutdown()
 
 
@@ -195,16 +195,23 @@ def _error(status: int, message: str) -> web.Response:
 
 
 @asynccontextmanager
-async def qdrant_rest(*, port: int = 0, api_key: str | None = None) -> AsyncIterator[str]:
+async def serving_rest(qdrant: RestQdrant, port: int) -> AsyncIterator[str]:
     """Serve on loopback; yields the URL."""
-    runner = web.AppRunner(RestQdrant(api_key=api_key).app(), shutdown_timeout=1.0)
+    runner = web.AppRunner(qdrant.app(), shutdown_timeout=1.0)
     await runner.setup()
-    listener = socket.create_server(("127.0.0.1", port))
     try:
+        listener = socket.create_server(("127.0.0.1", port))
         await web.SockSite(runner, listener).start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         await runner.cleanup()
+
+
+@asynccontextmanager
+async def qdrant_rest(*, port: int = 0, api_key: str | None = None) -> AsyncIterator[str]:
+    """A server that speaks REST alone; yields its URL."""
+    async with serving_rest(RestQdrant(api_key=api_key), port) as url:
+        yield url
 
 
 async def _serve(port: int, api_key: str | None) -> None:

@@ -1,11 +1,11 @@
-"""One contract over every home of the vectors: Qdrant Edge, qdrant-client in memory, over REST, and a real server where there is one."""
+"""One contract over every home of the vectors: Qdrant Edge, qdrant-client in memory, over REST and gRPC, and a real server where there is one."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -22,7 +22,9 @@ from core.ports import ANYTHING, Condition, Match, Point, Range, Record, VectorS
 from core.schemas import Space, Vector
 from core.vectors.edge import EdgeStore
 from core.vectors.server import ServerStore
+from tests.qdrant_grpc import qdrant_grpc
 from tests.qdrant_rest import qdrant_rest
+from tests.ram import ram_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
 
@@ -33,28 +35,37 @@ EVERYTHING = Where(must_not=(Match("kind", ("of no point",)),))
 
 
 @pytest.fixture(scope="session")
-def edge_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def edge_folder() -> Iterator[Path]:
     """A folder with an empty collection, to be copied: making one takes a second of a busy disk."""
-    folder = tmp_path_factory.mktemp("edge")
 
-    async def make() -> None:
+    async def make(folder: Path) -> None:
         async with EdgeStore(folder) as store:
             await store.ensure(SPACE)
 
-    asyncio.run(make())
-    return folder
+    with ram_folder() as folder:
+        asyncio.run(make(folder))
+        yield folder
 
 
-async def open_home(home: str, stack: AsyncExitStack, tmp_path: Path, edge_folder: Path) -> VectorStore:
+@pytest.fixture
+def work_folder() -> Iterator[Path]:
+    with ram_folder() as folder:
+        yield folder
+
+
+async def open_home(home: str, stack: AsyncExitStack, work_folder: Path, edge_folder: Path) -> VectorStore:
     if home == "edge":
-        shutil.copytree(edge_folder, tmp_path / "vectors")
-        return await stack.enter_async_context(EdgeStore(tmp_path / "vectors"))
+        shutil.copytree(edge_folder, work_folder / "vectors")
+        return await stack.enter_async_context(EdgeStore(work_folder / "vectors"))
     if home == "memory":
         client = AsyncQdrantClient(":memory:")
         return await stack.enter_async_context(ServerStore("http://unused", client=client))
     if home == "rest":
         url = await stack.enter_async_context(qdrant_rest(api_key="secret"))
         return await stack.enter_async_context(ServerStore(url, api_key="secret", prefer_grpc=False))
+    if home == "grpc":
+        url = await stack.enter_async_context(qdrant_grpc(api_key="secret"))
+        return await stack.enter_async_context(ServerStore(url, api_key="secret"))
     url = os.environ.get("TEST_QDRANT_URL", "")
     if not url:
         pytest.skip("needs a real server: set TEST_QDRANT_URL")
@@ -71,10 +82,10 @@ async def remove_collections(url: str, prefix: str) -> None:
     await client.close()
 
 
-@pytest.fixture(params=["edge", "memory", "rest", "server"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path, edge_folder: Path) -> AsyncIterator[VectorStore]:
+@pytest.fixture(params=["edge", "memory", "rest", "grpc", "server"])
+async def store(request: pytest.FixtureRequest, work_folder: Path, edge_folder: Path) -> AsyncIterator[VectorStore]:
     async with AsyncExitStack() as stack:
-        opened = await open_home(request.param, stack, tmp_path, edge_folder)
+        opened = await open_home(request.param, stack, work_folder, edge_folder)
         await opened.ensure(SPACE)
         yield opened
 
@@ -379,10 +390,10 @@ async def test_writers_and_readers_at_once_disturb_nobody(store: VectorStore) ->
     assert await matching(store, ANYTHING) == set(range(400))
 
 
-async def test_nothing_works_after_the_store_was_left(tmp_path: Path, edge_folder: Path) -> None:
-    for home in ("edge", "memory", "rest"):
+async def test_nothing_works_after_the_store_was_left(work_folder: Path, edge_folder: Path) -> None:
+    for home in ("edge", "memory", "rest", "grpc"):
         async with AsyncExitStack() as stack:
-            left = await open_home(home, stack, tmp_path, edge_folder)
+            left = await open_home(home, stack, work_folder, edge_folder)
             await left.ping()
         with pytest.raises(VectorsUnavailable):
             await left.ping()
@@ -414,9 +425,9 @@ WHERES = st.builds(Where, st.lists(CONDITIONS, max_size=2).map(tuple), st.lists(
 
 
 @pytest.fixture
-async def homes(tmp_path: Path, edge_folder: Path) -> AsyncIterator[list[VectorStore]]:
+async def homes(work_folder: Path, edge_folder: Path) -> AsyncIterator[list[VectorStore]]:
     async with AsyncExitStack() as stack:
-        stores = [await open_home(home, stack, tmp_path, edge_folder) for home in ("edge", "memory")]
+        stores = [await open_home(home, stack, work_folder, edge_folder) for home in ("edge", "memory")]
         for opened in stores:
             await opened.ensure(SPACE)
         yield stores

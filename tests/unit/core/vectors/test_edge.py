@@ -20,6 +20,7 @@ from core.points import image_point_id
 from core.ports import Match, Point, Where
 from core.schemas import Space
 from core.vectors.edge import EdgeStore
+from tests.ram import ram_folder
 
 SPACE = Space(collection="clip-test", model_name="CLIP", dim=4, text=True)
 NAME = SPACE.collection
@@ -48,12 +49,18 @@ def points_of(first: int, end: int) -> list[Point]:
 
 
 @pytest.fixture
-async def folder(tmp_path: Path) -> Path:
+def work_folder() -> Iterator[Path]:
+    with ram_folder() as made:
+        yield made
+
+
+@pytest.fixture
+async def folder(work_folder: Path) -> Path:
     """A closed store with points 0..100."""
-    async with EdgeStore(tmp_path / "vectors") as store:
+    async with EdgeStore(work_folder / "vectors") as store:
         await store.ensure(SPACE)
         await store.upsert(NAME, points_of(0, 100))
-    return tmp_path / "vectors"
+    return work_folder / "vectors"
 
 
 async def numbers(folder: Path) -> set[int]:
@@ -90,19 +97,19 @@ def acknowledgements(process: subprocess.Popen[str]) -> Iterator[int]:
             yield int(line.split()[1])
 
 
-async def test_every_acknowledged_point_survives_kill_9(tmp_path: Path) -> None:
+async def test_every_acknowledged_point_survives_kill_9(work_folder: Path) -> None:
     for kill_after in (3, 40, 150):
-        with writing_process(tmp_path) as process:
+        with writing_process(work_folder) as process:
             acknowledged = [count for count, _ in zip(acknowledgements(process), range(kill_after), strict=False)]
-        found = await numbers(tmp_path)
+        found = await numbers(work_folder)
         assert len(acknowledged) == kill_after
         assert found >= set(range(acknowledged[-1]))
         assert found == set(range(len(found)))
 
 
-async def test_flushed_points_survive_a_power_cut_that_takes_all_but_the_journal(folder: Path, tmp_path: Path) -> None:
+async def test_flushed_points_survive_a_power_cut_that_takes_all_but_the_journal(folder: Path, work_folder: Path) -> None:
     """The worst that a power cut can leave: the stored files as they were at the last start, the journal as `flush` left it."""
-    after = tmp_path / "after"
+    after = work_folder / "after"
     shutil.copytree(folder, after)
     async with EdgeStore(folder) as store:
         await store.upsert(NAME, points_of(100, 400))
@@ -113,26 +120,26 @@ async def test_flushed_points_survive_a_power_cut_that_takes_all_but_the_journal
     assert await numbers(after) == set(range(400)) - {5}
 
 
-async def test_a_long_journal_is_trimmed_by_flush_and_the_points_stay(tmp_path: Path) -> None:
-    async with EdgeStore(tmp_path, journal_limit_bytes=0) as store:
+async def test_a_long_journal_is_trimmed_by_flush_and_the_points_stay(work_folder: Path) -> None:
+    async with EdgeStore(work_folder, journal_limit_bytes=0) as store:
         await store.ensure(SPACE)
         await store.upsert(NAME, points_of(0, 100))
         await store.flush()
-        stored = tmp_path / "stored"
-        shutil.copytree(tmp_path / NAME / "segments", stored / NAME / "segments")
-        shutil.copy(tmp_path / NAME / "edge_config.json", stored / NAME)
+        stored = work_folder / "stored"
+        shutil.copytree(work_folder / NAME / "segments", stored / NAME / "segments")
+        shutil.copy(work_folder / NAME / "edge_config.json", stored / NAME)
     assert await numbers(stored) == set(range(100))
 
 
-async def test_an_interrupted_creation_leaves_nothing_that_hinders_the_next_start(tmp_path: Path) -> None:
-    for unfinished in (tmp_path / f".creating-{NAME}", tmp_path / ".creating-other"):
+async def test_an_interrupted_creation_leaves_nothing_that_hinders_the_next_start(work_folder: Path) -> None:
+    for unfinished in (work_folder / f".creating-{NAME}", work_folder / ".creating-other"):
         (unfinished / "segments" / "half").mkdir(parents=True)
         (unfinished / "edge_config.json").write_text("{")
-    async with EdgeStore(tmp_path) as store:
+    async with EdgeStore(work_folder) as store:
         assert await store.collections() == []
         await store.ensure(SPACE)
         await store.upsert(NAME, points_of(0, 3))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", NAME]
+    assert sorted(path.name for path in work_folder.iterdir()) == [".lock", NAME]
 
 
 async def test_what_is_no_shard_is_left_alone(folder: Path) -> None:
@@ -154,24 +161,24 @@ async def test_a_second_opener_is_told_who_has_the_vectors(folder: Path) -> None
     assert len(await numbers(folder)) == 100
 
 
-async def test_a_start_right_after_kill_9_opens_the_vectors(tmp_path: Path) -> None:
-    with writing_process(tmp_path) as process:
+async def test_a_start_right_after_kill_9_opens_the_vectors(work_folder: Path) -> None:
+    with writing_process(work_folder) as process:
         assert next(acknowledgements(process)) == 20
         with pytest.raises(VectorsUnavailable, match=str(process.pid)):
-            async with EdgeStore(tmp_path, lock_wait_s=0.1):
+            async with EdgeStore(work_folder, lock_wait_s=0.1):
                 pytest.fail("opened twice")
         process.send_signal(signal.SIGKILL)
-        assert len(await numbers(tmp_path)) >= 20
+        assert len(await numbers(work_folder)) >= 20
 
 
 @pytest.mark.parametrize("name", ["../evil", "a/b", "", ".", "..", ".creating-x", "a\0b", "a" * 129, "a\n"])
-async def test_a_name_that_leaves_the_folder_is_refused(tmp_path: Path, name: str) -> None:
-    async with EdgeStore(tmp_path / "vectors") as store:
+async def test_a_name_that_leaves_the_folder_is_refused(work_folder: Path, name: str) -> None:
+    async with EdgeStore(work_folder / "vectors") as store:
         with pytest.raises(InvalidRequest):
             await store.ensure(Space(collection=name, model_name="CLIP", dim=4, text=True))
         assert await store.query(name, np.ones(4, np.float32)) == []
-    assert [path.name for path in tmp_path.iterdir()] == ["vectors"]
-    assert [path.name for path in (tmp_path / "vectors").iterdir()] == [".lock"]
+    assert [path.name for path in work_folder.iterdir()] == ["vectors"]
+    assert [path.name for path in (work_folder / "vectors").iterdir()] == [".lock"]
 
 
 @pytest.mark.parametrize("damaged", ["segments/*/segment.json", "edge_config.json", "wal/open-*"])
@@ -188,16 +195,16 @@ async def test_a_damaged_collection_is_named_and_opens_again_once_repaired(folde
     assert await numbers(folder) == set(range(100))
 
 
-async def test_a_shard_without_indexes_gets_them(tmp_path: Path) -> None:
+async def test_a_shard_without_indexes_gets_them(work_folder: Path) -> None:
     """A crash of an older version, or a new indexed field, may leave a shard that lacks some."""
     vectors = edge.EdgeVectorParams(size=4, distance=edge.Distance.Cosine)
-    shard = edge.EdgeShard.create(str(tmp_path / NAME), edge.EdgeConfig(vectors=vectors))
+    shard = edge.EdgeShard.create(str(work_folder / NAME), edge.EdgeConfig(vectors=vectors))
     shard.close()
-    async with EdgeStore(tmp_path) as store:
+    async with EdgeStore(work_folder) as store:
         await store.upsert(NAME, points_of(0, 10))
         await store.ensure(SPACE)
         assert await store.count(NAME, where=Where(must=(Match("n", (3,)),))) == 1
-    shard = edge.EdgeShard.load(str(tmp_path / NAME))
+    shard = edge.EdgeShard.load(str(work_folder / NAME))
     assert {"kind", "image_id", "n", "taken_at"} <= set(shard.info().payload_schema)
     shard.close()
 
@@ -211,6 +218,6 @@ async def test_a_failing_disk_is_reported_as_unavailable(folder: Path) -> None:
         await store.flush()
 
 
-async def test_a_store_not_entered_yet_is_unavailable(tmp_path: Path) -> None:
+async def test_a_store_not_entered_yet_is_unavailable(work_folder: Path) -> None:
     with pytest.raises(VectorsUnavailable):
-        await EdgeStore(tmp_path).ping()
+        await EdgeStore(work_folder).ping()

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import numpy as np
 import pytest
 from qdrant_client import AsyncQdrantClient, models
+from structlog.testing import capture_logs
 
 from core.errors import InvalidRequest, VectorsUnavailable
 from core.ports import Match, Point, VectorStore, Where
 from core.schemas import Space
 from core.vectors.server import ServerStore
+from tests.qdrant_grpc import qdrant_grpc
 from tests.qdrant_rest import qdrant_rest
 
 SPACE = Space(collection="clip-test", model_name="CLIP", dim=4, text=True)
@@ -107,8 +109,9 @@ async def test_a_server_that_hangs_fails_or_is_something_else_is_unavailable_wit
 
 
 @pytest.mark.parametrize("key", [None, "wrong"])
-async def test_a_refused_key_is_said(key: str | None) -> None:
-    async with qdrant_rest(api_key="right") as url, ServerStore(url, api_key=key) as store:
+@pytest.mark.parametrize("serve", [qdrant_rest, qdrant_grpc])
+async def test_a_refused_key_is_said(serve: Callable[..., AbstractAsyncContextManager[str]], key: str | None) -> None:
+    async with serve(api_key="right") as url, ServerStore(url, api_key=key) as store:
         with pytest.raises(VectorsUnavailable, match="QDRANT_API_KEY"):
             await store.ping()
 
@@ -135,8 +138,11 @@ async def test_a_collection_with_named_vectors_under_our_name_is_refused() -> No
             await store.ensure(SPACE)
 
 
-async def test_a_collection_dropped_by_someone_reads_as_empty_and_is_made_again_by_ensure() -> None:
-    async with qdrant_rest() as url, ServerStore(url, prefer_grpc=False) as store:
+@pytest.mark.parametrize("serve", [qdrant_rest, qdrant_grpc])
+async def test_a_collection_dropped_by_someone_reads_as_empty_and_is_made_again_by_ensure(
+    serve: Callable[..., AbstractAsyncContextManager[str]],
+) -> None:
+    async with serve() as url, ServerStore(url) as store:
         await store.ensure(SPACE)
         await store.upsert(NAME, [POINT])
         other = AsyncQdrantClient(url=url, check_compatibility=False)
@@ -161,8 +167,35 @@ async def test_two_stores_that_create_the_same_collection_at_once_both_succeed()
         assert await two.count(NAME) == 1
 
 
-async def test_without_a_grpc_port_rest_serves() -> None:
-    async with qdrant_rest() as url, ServerStore(url, prefer_grpc=True, timeout_s=2.0) as store:
-        await store.ensure(SPACE)
-        await store.upsert(NAME, [POINT])
-        assert [hit.id for hit in await store.query(NAME, POINT.vector)] == [POINT.id]
+async def test_grpc_serves_where_it_is_offered_and_wanted() -> None:
+    async with qdrant_grpc() as url:
+        assert await protocol_of(url, prefer_grpc=True) == "grpc"
+        assert await protocol_of(url, prefer_grpc=False) == "rest"
+
+
+async def test_rest_serves_where_the_next_port_belongs_to_nobody_or_to_another() -> None:
+    async with qdrant_rest() as url:
+        assert await protocol_of(url, prefer_grpc=True) == "rest"
+    async with qdrant_grpc(grpc_version="1.2.3") as url:
+        assert await protocol_of(url, prefer_grpc=True) == "rest"
+
+
+async def protocol_of(url: str, *, prefer_grpc: bool) -> str:
+    with capture_logs() as logs:
+        async with ServerStore(url, prefer_grpc=prefer_grpc, timeout_s=2.0) as store:
+            await store.ensure(SPACE)
+            await store.upsert(NAME, [POINT])
+            assert [hit.id for hit in await store.query(NAME, POINT.vector)] == [POINT.id]
+    [protocol] = [entry["protocol"] for entry in logs if entry["event"] == "qdrant_connected"]
+    return str(protocol)
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_a_grpc_server_that_went_away_is_unavailable(name: str) -> None:
+    async with AsyncExitStack() as server:
+        url = await server.enter_async_context(qdrant_grpc())
+        async with ServerStore(url, timeout_s=1.0) as store:
+            await store.ensure(SPACE)
+            await server.aclose()
+            with pytest.raises(VectorsUnavailable):
+                await CALLS[name](store)
