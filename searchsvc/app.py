@@ -63,6 +63,13 @@ def create_app(settings: SearchSettings, *, embedder: Embedder, vectors: VectorS
     return app
 
 
+def _threads(stack: AsyncExitStack, count: int, name: str) -> ThreadPoolExecutor:
+    """A named executor. Its release does not wait on the loop: what runs ends before the process does."""
+    executor = ThreadPoolExecutor(count, thread_name_prefix=name)
+    stack.callback(executor.shutdown, wait=False)
+    return executor
+
+
 async def _end_event_streams(app: web.Application) -> None:
     app[SERVICES].events.close()
 
@@ -78,8 +85,8 @@ async def _services(
     stack: AsyncExitStack,
 ) -> Services:
     loop = asyncio.get_running_loop()
-    writing = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="upload-writer"))
-    decoding = stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="upload-decoder"))
+    writing = _threads(stack, 1, "upload-writer")
+    decoding = _threads(stack, 2, "upload-decoder")
     key = await loop.run_in_executor(writing, jwt_key, settings.jwt_secret, settings.data_dir)
     signer = TokenSigner(key, issuer=settings.jwt_issuer, audience=settings.jwt_audience, ttl_s=settings.jwt_ttl_s)
     access = WriteAccess(settings.api_keys, listens_on=settings.host)
@@ -92,7 +99,6 @@ async def _services(
         access=access,
         catalog=catalog,
         corpus=Corpus(embedder=embedder, vectors=vectors, catalog=catalog, executor=reading),
-        embedder=embedder,
         events=StatusEvents(status, max_listeners=settings.max_event_streams),
         feedback=await stack.enter_async_context(FeedbackStore(settings.data_dir / "feedback.sqlite")),
         folder=folder,

@@ -78,9 +78,6 @@ class FeedbackStore:
         """Keep a rating and return its id. On return it survives a power cut. Raises Conflict when its token was spent before."""
         return await self._run(lambda connection: _insert(connection, rating))
 
-    async def count(self) -> int:
-        return await self._run(lambda connection: int(connection.execute("SELECT count(*) FROM feedback").fetchone()[0]))
-
     async def _run(self, work: Callable[[sqlite3.Connection], _ResultT]) -> _ResultT:
         connection = self._connection
         if connection is None:

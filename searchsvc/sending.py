@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from concurrent.futures import Executor
+from contextlib import suppress
 from email.utils import formatdate
 
 from aiohttp import hdrs, web
@@ -51,22 +52,26 @@ async def send_file(
             response.headers[hdrs.CONTENT_RANGE] = f"bytes {part.start}-{part.stop - 1}/{opened.size}"
         response.headers["X-Request-ID"] = request_id_of(request)
         await response.prepare(request)
-        if request.method != hdrs.METH_HEAD:
-            await _send(response, opened, part, executor)
-        await response.write_eof()
+        with suppress(ConnectionResetError):  # the caller went away
+            if request.method == hdrs.METH_HEAD or await _send(response, opened, part, executor):
+                await response.write_eof()
+            elif request.transport is not None:
+                request.transport.abort()  # the promised length cannot be kept, so the caller must see a broken answer
         return response
 
 
-async def _send(response: web.StreamResponse, opened: OpenedFile, part: range, executor: Executor) -> None:
+async def _send(response: web.StreamResponse, opened: OpenedFile, part: range, executor: Executor) -> bool:
+    """False if the file became shorter while it was being sent."""
     loop = asyncio.get_running_loop()
     descriptor = opened.file.fileno()
     at = part.start
     while at < part.stop:
         chunk = await loop.run_in_executor(executor, os.pread, descriptor, min(_CHUNK_BYTES, part.stop - at), at)
         if not chunk:
-            raise ConnectionResetError("the file became shorter while it was being sent")
+            return False
         at += len(chunk)
         await response.write(chunk)
+    return True
 
 
 def _wanted_range(request: web.Request, opened: OpenedFile, etag: str) -> range | None:

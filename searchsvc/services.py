@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from core.ports import Catalog, Embedder
+from core.ports import Catalog
 from searchsvc.access import WriteAccess
 from searchsvc.corpus import Corpus
 from searchsvc.events import StatusEvents
@@ -29,7 +29,6 @@ class Services:
     access: WriteAccess
     catalog: Catalog
     corpus: Corpus
-    embedder: Embedder
     events: StatusEvents
     feedback: FeedbackStore
     folder: PictureFolder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from aiohttp import hdrs, web
 
@@ -50,10 +50,11 @@ async def events(request: web.Request) -> web.StreamResponse:
         )
         response.headers["X-Request-ID"] = request_id_of(request)
         await response.prepare(request)
-        await response.write(first)
-        async for event in stream:
-            await response.write(event)
-        await response.write_eof()
+        with suppress(ConnectionResetError):  # the listener went away
+            await response.write(first)
+            async for event in stream:
+                await response.write(event)
+            await response.write_eof()
     return response
 
 

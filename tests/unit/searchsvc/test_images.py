@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import FormData
+from aiohttp import ClientPayloadError, FormData
 from PIL import Image
 
-from core.errors import CatalogUnavailable, ModelUnavailable, Unavailable
+from core.errors import CatalogUnavailable, ModelUnavailable
 from core.schemas import ImageRecord, ImageState, SegmentMode
-from searchsvc.uploads import Uploads
-from tests.fakes import FakeCatalog, image_id_of, picture
+from tests.fakes import image_id_of, picture
 from tests.unit.searchsvc.conftest import MakeWorld, World
 
 
@@ -233,20 +234,46 @@ async def test_a_missing_watched_folder_is_not_made_anew(world: World) -> None:
     assert not world.images.exists()
 
 
-async def test_a_full_disk_is_503_and_leaves_nothing(tmp_path: Path) -> None:
-    from concurrent.futures import ThreadPoolExecutor
+async def test_a_place_that_cannot_be_written_to_is_503_and_leaves_nothing(world: World) -> None:
+    (world.images / "sub").write_bytes(b"a file where the folder should be")
+    answer = await world.upload(picture("red"), "a.png", folder="sub")
+    assert (answer.status, (await answer.json())["code"]) == (503, "service_unavailable")
+    assert _names(world) == {"sub"}
 
-    full = Path("/dev/full")
-    if not full.exists():
-        pytest.skip("needs /dev/full")
-    root = tmp_path / "images"
-    root.mkdir()
-    with ThreadPoolExecutor(1) as pool:
-        uploads = Uploads(root, catalog=FakeCatalog(), format_of=lambda _: "PNG", decoding=pool, writing=pool)
-        (root / "sub").write_bytes(b"a file where the folder should be")
-        with pytest.raises(Unavailable):
-            await uploads.add(b"x", offered_name="a.png", folder="sub")
-    assert {path.name for path in root.iterdir()} == {"sub"}
+
+_FULL_DISK = """
+import asyncio, pathlib, resource, sys
+from concurrent.futures import ThreadPoolExecutor
+from core.errors import Unavailable
+from searchsvc.uploads import Uploads
+from tests.fakes import FakeCatalog
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # stands for the full disk: writing fails in the middle of the file
+with ThreadPoolExecutor(1) as pool:
+    uploads = Uploads(pathlib.Path(sys.argv[1]), catalog=FakeCatalog(), format_of=lambda _: "PNG", decoding=pool, writing=pool)
+    try:
+        asyncio.run(uploads.add(b"x" * 100_000, offered_name="a.png", folder=None))
+    except Unavailable as error:
+        print("refused:", error)
+"""
+
+
+def test_a_disk_that_fills_up_is_503_and_leaves_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _FULL_DISK, str(tmp_path)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "refused: the picture cannot be stored" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_file_that_shrinks_while_it_is_sent_breaks_the_answer_off(world: World) -> None:
+    content = picture("red") + bytes(30_000_000)
+    image_id = await world.add(content, "big.png")
+    answer = await world.client.get(f"/api/v1/images/{image_id}/file")
+    with (world.images / "big.png").open("r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(ClientPayloadError):
+        await answer.read()
 
 
 # --- state and file
@@ -404,8 +431,8 @@ async def test_segments_and_their_masks_can_be_had_while_the_model_service_is_aw
     (segment,) = document["segments"]
     assert segment["label"] == "half"
     answer = await world.client.get(segment["mask_url"])
+    assert (answer.status, answer.content_type) == (200, "image/png"), await answer.text()
     mask = Image.open(io.BytesIO(await answer.read()))
-    assert answer.content_type == "image/png"
     assert (mask.mode, mask.size) == ("LA", (40, 20))
     for channel in mask.split():
         assert channel.getpixel((5, 10)) == 255
