@@ -1,144 +1,108 @@
-"""The `Embedder` port over HTTP: what the model service answers, as the errors that its callers decide by."""
+"""The model service over HTTP, as an `Embedder`."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from json import JSONDecodeError
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import aiohttp
 from pydantic import BaseModel, ValidationError
 
-from core.errors import (
-    ImageRejected,
-    ImageSearchError,
-    InvalidRequest,
-    ModelCrashed,
-    ModelUnavailable,
-    NoModel,
-    Overloaded,
-    Reason,
-    Unavailable,
-)
+from core.errors import ImageRejected, ImageSearchError, ModelCrashed, ModelUnavailable, NoModel, Overloaded, Reason
 from core.schemas import EmbedTextRequest, ImageAnalysis, ModelsInfo, Priority, SegmentMode, TextEmbeddings
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
+_CONNECT_TIMEOUT_S = 3.0
 _INFO_TIMEOUT_S = 5.0
-_CONNECT_TIMEOUT_S = 5.0
 
 
 class ModelClient:
-    """An async context manager.
+    """An async context manager. `timeout_s` bounds one analysis, its wait in the service's queue included."""
 
-    `timeout_s` is the longest that one picture may take; keep it above the model service's `request_timeout_s`, which answers
-    first unless it hangs.
-    """
-
-    def __init__(self, base_url: str, *, timeout_s: float = 150.0) -> None:
+    def __init__(self, base_url: str, *, timeout_s: float = 150.0, connections: int = 64) -> None:
         self._base_url = base_url.rstrip("/")
         self._timeout_s = timeout_s
+        self._connections = connections
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        # No limit: the service admits or refuses, and a query must not wait here behind pictures. No connection is used twice:
-        # one that a restart had closed in between would look like a crash over the picture that is sent on it.
-        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True), trust_env=False)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._connections),
+            timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=_CONNECT_TIMEOUT_S),
+        )
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._session is not None:
             await self._session.close()
+            self._session = None
 
     async def info(self) -> ModelsInfo:
-        """Raises ModelUnavailable."""
-        return await self._asked("GET", "/v1/models", ModelsInfo, timeout_s=_INFO_TIMEOUT_S)
+        try:
+            async with asyncio.timeout(_INFO_TIMEOUT_S):
+                return await self._call("GET", "/v1/models", ModelsInfo)
+        except (ModelCrashed, TimeoutError):
+            raise ModelUnavailable("the model service does not answer") from None
 
     async def embed_texts(self, texts: Sequence[str], *, priority: Priority = Priority.QUERY) -> TextEmbeddings:
-        """Raises NoModel, Overloaded, ModelUnavailable, and InvalidRequest for texts that the wire does not take."""
+        request = EmbedTextRequest(texts=tuple(texts), priority=priority)
+        headers = {"Content-Type": "application/json"}
         try:
-            wanted = EmbedTextRequest(texts=tuple(texts), priority=priority)
-        except ValidationError as error:
-            raise InvalidRequest(error.errors()[0]["msg"], field="texts") from None
-        body = wanted.model_dump_json().encode()
-        return await self._asked("POST", "/v1/embed-texts", TextEmbeddings, body=body, content_type="application/json")
+            body = request.model_dump_json().encode()
+            return await self._call("POST", "/v1/embed-texts", TextEmbeddings, body=body, headers=headers)
+        except ModelCrashed:
+            raise ModelUnavailable("the model service does not answer") from None
 
     async def analyse(
         self, image: bytes, *, segments: SegmentMode = SegmentMode.STANDARD, priority: Priority = Priority.INGEST
     ) -> ImageAnalysis:
-        """Raises ImageRejected, NoModel, Overloaded, ModelUnavailable, ModelCrashed."""
-        path = f"/v1/analyse?segments={segments.value}&priority={priority.value}"
-        return await self._asked("POST", path, ImageAnalysis, body=image, content_type="application/octet-stream", at_stake=True)
+        query = {"segments": segments.value, "priority": priority.value}
+        headers = {"Content-Type": "application/octet-stream"}
+        return await self._call("POST", "/v1/analyse", ImageAnalysis, body=image, query=query, headers=headers)
 
-    async def _asked(
+    async def _call(
         self,
         method: str,
         path: str,
-        answer: type[AnswerT],
+        answer_type: type[AnswerT],
         *,
         body: bytes | None = None,
-        content_type: str | None = None,
-        timeout_s: float | None = None,
-        at_stake: bool = False,
+        query: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
     ) -> AnswerT:
-        """One round trip. `at_stake`: what ends it after the body was on its way counts against the body."""
         if self._session is None:
-            raise RuntimeError("the client is used outside of its context")
-        timeout = aiohttp.ClientTimeout(total=timeout_s or self._timeout_s, sock_connect=_CONNECT_TIMEOUT_S)
-        headers = {"Content-Type": content_type} if content_type else {}
+            raise ModelUnavailable("the model client is closed")
         try:
             async with self._session.request(
-                method, self._base_url + path, data=body, headers=headers, timeout=timeout, allow_redirects=False
-            ) as response:
-                content = await response.read()
-                status, retry_after = response.status, response.headers.get("Retry-After")
+                method, self._base_url + path, data=body, params=query, headers=headers, allow_redirects=False
+            ) as answer:
+                content = await answer.read()
+                if answer.status == 200:
+                    return answer_type.model_validate_json(content)
+                raise await _error_of(answer)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-            raise ModelUnavailable("the model service does not answer") from None
-        except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, ConnectionError) as error:
-            raise _broken_off(error, at_stake=at_stake) from error
-        if status == 200:
-            return _parsed(answer, content)
-        raise _error_of(status, _problem(content), retry_after, at_stake=at_stake)
+            raise ModelUnavailable("the model service cannot be reached") from None
+        except (aiohttp.ClientError, TimeoutError):
+            raise ModelCrashed("the model service broke off while it worked on this") from None
+        except ValidationError:
+            raise ModelUnavailable("the model service answers something unintelligible: is it of another version?") from None
 
 
-def _broken_off(error: Exception, *, at_stake: bool) -> Unavailable:
-    if at_stake:
-        what = "did not answer in time" if isinstance(error, TimeoutError) else "broke off"
-        return ModelCrashed(f"the model service {what} while it had this picture")
-    return ModelUnavailable("the model service does not answer")
-
-
-def _parsed(answer: type[AnswerT], content: bytes) -> AnswerT:
+async def _error_of(answer: aiohttp.ClientResponse) -> ImageSearchError:
+    """The error that the service meant, from its problem document."""
     try:
-        return answer.model_validate_json(content)
-    except ValidationError:
-        raise ModelUnavailable("the model service answers what this version does not understand") from None
-
-
-class _Problem(BaseModel):
-    """What we read of a problem document."""
-
-    code: str
-    detail: str
-
-
-def _problem(content: bytes) -> _Problem:
-    try:
-        return _Problem.model_validate_json(content)
-    except ValidationError:
-        return _Problem(code="", detail="the model service answers with an error")
-
-
-def _error_of(status: int, problem: _Problem, retry_after: str | None, *, at_stake: bool) -> ImageSearchError:
-    code, detail = problem.code, problem.detail
-    seconds = float(retry_after) if retry_after and retry_after.isdigit() else 5.0
-    if status == 503 and code in {"no_model", "overloaded"}:
-        return {"no_model": NoModel, "overloaded": Overloaded}[code](detail, retry_after_s=seconds)
-    if 400 <= status < 500 and code in set(Reason):
+        problem: dict[str, Any] = await answer.json(content_type=None)
+        code, detail = str(problem["code"]), str(problem["detail"])
+    except (JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        return ModelUnavailable(f"the model service answers {answer.status}")
+    if code in {reason.value for reason in Reason}:
         return ImageRejected(Reason(code), detail)
-    if status == 422:
-        return InvalidRequest(detail)
-    if status == 500 and at_stake:
-        return ModelCrashed("the model service failed on this picture")
-    return ModelUnavailable(detail, retry_after_s=seconds)
+    if code == "internal_server_error":
+        return ModelCrashed("the models failed on this input")
+    after_s = float(answer.headers.get("Retry-After", "5"))
+    known = {"overloaded": Overloaded, "no_model": NoModel}
+    return known.get(code, ModelUnavailable)(detail, retry_after_s=after_s)

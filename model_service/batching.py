@@ -1,7 +1,7 @@
-"""One model, many callers: a bounded queue of two priorities, emptied in batches by threads of its own.
+"""One thread for all inference, fed in batches across callers; queries overtake ingestion.
 
-Each call ends with its own result or its own exception. When a batch fails, its inputs run again one by one, so that only the
-input at fault fails. Nothing is computed for a caller who has gone.
+One thread, because the runtimes use every core by themselves: two models at once would only fight for them. A batch is whatever
+waits at that moment for one model, up to its limit, so a lone query never waits for company and a crowd is never served singly.
 """
 
 from __future__ import annotations
@@ -11,158 +11,137 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
-import structlog
-
-from core.errors import ModelUnavailable, Overloaded
+from core.errors import ModelUnavailable
 from core.schemas import Priority
-
-log = structlog.get_logger()
+from model_service.metrics import InferenceMetrics
 
 InputT = TypeVar("InputT")
-ResultT = TypeVar("ResultT")
+OutputT = TypeVar("OutputT")
 
 
-class BatchObserver(Protocol):
-    """Told of every batch that ran and of every change of the queue."""
+@dataclass(frozen=True, eq=False, slots=True)
+class BatchModel(Generic[InputT, OutputT]):
+    """A function over batches. `call` must return one output an input, in input order."""
 
-    def batch_ran(self, name: str, size: int, duration_s: float) -> None: ...
-
-    def queue_changed(self, name: str, depth: int) -> None: ...
-
-
-@dataclass(slots=True, eq=False)
-class _Call(Generic[InputT, ResultT]):
-    value: InputT
-    answer: asyncio.Future[ResultT] = field(repr=False)
+    name: str
+    call: Callable[[Sequence[InputT]], Sequence[OutputT]]
+    max_batch: int
 
 
-class Batcher(Generic[InputT, ResultT]):
-    """Runs `run` on at most `max_batch` inputs at a time, in `threads` threads; queries overtake ingestion.
+@dataclass(frozen=True, eq=False, slots=True)
+class _Waiting:
+    input: Any
+    answer: asyncio.Future[Any]
+    since: float
 
-    `run` answers a list as long as its inputs, in their order. `limit` calls may wait; a further one is Overloaded.
-    """
 
-    def __init__(
-        self,
-        name: str,
-        run: Callable[[Sequence[InputT]], Sequence[ResultT]],
-        *,
-        max_batch: int,
-        limit: int,
-        observer: BatchObserver,
-        threads: int = 1,
-    ) -> None:
-        self.name = name
-        self._run = run
-        self._max_batch = max_batch
-        self._limit = limit
-        self._observer = observer
-        self._threads = threads
-        self._waiting: dict[Priority, deque[_Call[InputT, ResultT]]] = {priority: deque() for priority in Priority}
-        self._wanted = asyncio.Semaphore(0)
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
-        self._dispatchers: list[asyncio.Task[None]] = []
-        self._running: dict[int, float] = {}
-        self._closed = False
+class Dispatcher:
+    """Owns the inference thread. Every submitted input ends in a result or an exception, also when the dispatcher stops."""
+
+    def __init__(self, metrics: InferenceMetrics) -> None:
+        self._metrics = metrics
+        self._queues: dict[Priority, dict[BatchModel[Any, Any], deque[_Waiting]]] = {Priority.QUERY: {}, Priority.INGEST: {}}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._arrived = asyncio.Event()
+        self._dispatching: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._dispatchers = [asyncio.create_task(self._dispatch(n), name=f"{self.name}-{n}") for n in range(self._threads)]
+        self._dispatching = asyncio.create_task(self._dispatch(), name="dispatch")
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Refuse new calls and answer those that wait: those in a batch get their result, the others ModelUnavailable."""
-        self._closed = True
-        for calls in self._waiting.values():
-            while calls:
-                _fail(calls.popleft(), ModelUnavailable("the model service is stopping"))
-        for _ in self._dispatchers:
-            self._wanted.release()
-        await asyncio.gather(*self._dispatchers)
-        self._executor.shutdown(wait=False)
+        if self._dispatching is not None:
+            self._dispatching.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._dispatching
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        for waiting in [one for queues in self._queues.values() for queue in queues.values() for one in queue]:
+            _fail(waiting, ModelUnavailable("the model service is stopping"))
 
-    @property
-    def depth(self) -> int:
-        """Calls that wait."""
-        return sum(len(calls) for calls in self._waiting.values())
-
-    @property
-    def busy_s(self) -> float:
-        """How long the longest batch in progress has been running."""
-        return time.monotonic() - min(self._running.values()) if self._running else 0.0
-
-    async def submit(self, value: InputT, priority: Priority) -> ResultT:
-        """Wait for this input's result. Raises Overloaded, ModelUnavailable when stopping, and whatever `run` raises for this input."""
-        if self._closed:
-            raise ModelUnavailable("the model service is stopping")
-        if self.depth >= self._limit:
-            raise Overloaded("the model service has more to do than it can take", retry_after_s=2.0)
-        call = _Call[InputT, ResultT](value, asyncio.get_running_loop().create_future())
-        self._waiting[priority].append(call)
-        self._observer.queue_changed(self.name, self.depth)
-        self._wanted.release()
-        return await call.answer
-
-    async def _dispatch(self, number: int) -> None:
-        """Until closed: take what waits, run it, answer it."""
-        while not self._closed:
-            await self._wanted.acquire()
-            calls = self._take()
-            self._observer.queue_changed(self.name, self.depth)
-            if not calls:
-                continue
-            self._running[number] = time.monotonic()
-            try:
-                await self._answer(calls)
-            finally:
-                del self._running[number]
-
-    def _take(self) -> list[_Call[InputT, ResultT]]:
-        taken: list[_Call[InputT, ResultT]] = []
-        for priority in (Priority.QUERY, Priority.INGEST):
-            waiting = self._waiting[priority]
-            while waiting and len(taken) < self._max_batch:
-                call = waiting.popleft()
-                if not call.answer.done():  # its caller may have gone
-                    taken.append(call)
-        return taken
-
-    async def _answer(self, calls: list[_Call[InputT, ResultT]]) -> None:
+    async def submit(self, model: BatchModel[InputT, OutputT], inputs: Sequence[InputT], priority: Priority) -> list[OutputT]:
+        """Results in input order. Raises what the model raised for the first of these inputs that failed."""
+        loop = asyncio.get_running_loop()
+        waiting = [_Waiting(one, loop.create_future(), time.monotonic()) for one in inputs]
+        self._queues[priority].setdefault(model, deque()).extend(waiting)
+        self._metrics.waiting.inc(len(waiting))
+        self._arrived.set()
         try:
-            results = await self._execute(calls)
-        except asyncio.CancelledError:
-            for call in calls:
-                _fail(call, ModelUnavailable("the model service is stopping"))
-            raise
-        except BaseException as error:  # noqa: BLE001 - the caller's, whatever it is: panics of native code derive from BaseException
-            await self._after_failure(calls, error if isinstance(error, Exception) else RuntimeError(repr(error)))
-            return
-        for call, result in zip(calls, results, strict=True):
-            if not call.answer.done():
-                call.answer.set_result(result)
+            answers = await asyncio.gather(*(one.answer for one in waiting), return_exceptions=True)
+        finally:
+            self._metrics.waiting.dec(len(waiting))
+        outputs: list[OutputT] = []
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+            outputs.append(answer)
+        return outputs
 
-    async def _after_failure(self, calls: list[_Call[InputT, ResultT]], error: Exception) -> None:
-        """Of several inputs run each by itself; the one that fails alone is the one at fault."""
-        if len(calls) == 1:
-            _fail(calls[0], error)
-            return
-        log.warning("batch_failed", model=self.name, size=len(calls), error=repr(error))
-        for call in calls:
-            if not call.answer.done():
-                await self._answer([call])
+    async def _dispatch(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            model, batch = self._next_batch()
+            if model is None:
+                self._arrived.clear()
+                await self._arrived.wait()
+                continue
+            started = time.perf_counter()
+            try:
+                outcomes = await loop.run_in_executor(self._thread, _outcomes, model, [one.input for one in batch])
+            except asyncio.CancelledError:
+                for one in batch:
+                    _fail(one, ModelUnavailable("the model service is stopping"))
+                raise
+            self._metrics.observe_batch(model.name, len(batch), time.perf_counter() - started)
+            for one, outcome in zip(batch, outcomes, strict=True):
+                _resolve(one, outcome)
 
-    async def _execute(self, calls: list[_Call[InputT, ResultT]]) -> Sequence[ResultT]:
-        started = time.perf_counter()
-        results = await asyncio.get_running_loop().run_in_executor(self._executor, self._run, [call.value for call in calls])
-        self._observer.batch_ran(self.name, len(calls), time.perf_counter() - started)
-        if len(results) != len(calls):
-            raise RuntimeError(f"{self.name} answered {len(results)} results for {len(calls)} inputs")
-        return results
+    def _next_batch(self) -> tuple[BatchModel[Any, Any] | None, list[_Waiting]]:
+        """Queries before ingestion; among models, the one whose head has waited longest. Inputs that nobody awaits are dropped."""
+        for queues in self._queues.values():
+            for queue in queues.values():
+                while queue and queue[0].answer.done():
+                    queue.popleft()
+            heads = [(queue[0].since, position, model) for position, (model, queue) in enumerate(queues.items()) if queue]
+            if heads:
+                model = min(heads)[2]
+                return model, _take(queues[model], model.max_batch)
+        return None, []
 
 
-def _fail(call: _Call[InputT, ResultT], error: Exception) -> None:
-    if not call.answer.done():
-        call.answer.set_exception(error)
+def _take(queue: deque[_Waiting], most: int) -> list[_Waiting]:
+    batch: list[_Waiting] = []
+    while queue and len(batch) < most:
+        one = queue.popleft()
+        if not one.answer.done():
+            batch.append(one)
+    return batch
+
+
+def _outcomes(model: BatchModel[Any, Any], inputs: list[Any]) -> list[Any]:
+    """An output or the exception of each input. A batch that fails is run again one by one, so that a bad input fails alone."""
+    try:
+        outputs = list(model.call(inputs))
+    except Exception as error:  # noqa: BLE001 - handed to whoever waits for this input
+        if len(inputs) == 1:
+            return [error]
+        return [_outcomes(model, [one])[0] for one in inputs]
+    if len(outputs) != len(inputs):
+        return [RuntimeError(f"{model.name} gave {len(outputs)} outputs for {len(inputs)} inputs")] * len(inputs)
+    return outputs
+
+
+def _resolve(waiting: _Waiting, outcome: Any) -> None:
+    if isinstance(outcome, Exception):
+        _fail(waiting, outcome)
+    elif not waiting.answer.done():
+        waiting.answer.set_result(outcome)
+
+
+def _fail(waiting: _Waiting, error: Exception) -> None:
+    if not waiting.answer.done():
+        waiting.answer.set_exception(error)

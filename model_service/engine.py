@@ -1,201 +1,278 @@
-"""The models' life: loading, ready or without weights; admission; and the two questions that are asked of them."""
+"""Load, admit, analyse: what the model service does, without HTTP."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 
+import numpy as np
 import structlog
 
+from core import masks
+from core.decode import DecodedImage, DecodeLimits, Pixels, decode
 from core.errors import ModelUnavailable, NoModel, Overloaded
-from core.schemas import EngineState, ImageAnalysis, ModelsInfo, Priority, SegmentMode, TextEmbeddings
-from model_service.analysis import Bounds, Pipeline, running_pipeline
-from model_service.batching import BatchObserver
-from model_service.parts import Parts
+from core.schemas import (
+    AnalysedSegment,
+    Embedding,
+    EngineState,
+    ImageAnalysis,
+    ModelsInfo,
+    Priority,
+    SegmentMode,
+    TextEmbeddings,
+)
+from model_service.batching import BatchModel, Dispatcher
+from model_service.crops import WORKING_SIDE, crop, scaled, working_copy
+from model_service.metrics import InferenceMetrics
+from model_service.parts import Instance, Parts, Tensor
+from model_service.settings import ModelSettings
 
 log = structlog.get_logger()
 
-ResultT = TypeVar("ResultT")
+T = TypeVar("T")
 
-
-class EngineObserver(BatchObserver, Protocol):
-    """Told of the requests too."""
-
-    def request_admitted(self, priority: Priority) -> None: ...
-
-    def request_left(self, priority: Priority) -> None: ...
-
-    def request_refused(self, priority: Priority) -> None: ...
-
-    def became_ready(self) -> None: ...
-
-
-class Loader(Protocol):
-    """Blocking. Raises NoModel."""
-
-    def __call__(self, *, may_fetch: bool, tell: Callable[[str], None]) -> Parts: ...
+_LOOK_AGAIN_S = 10.0
+_TEXT_BATCH = 32
+_SEGMENT_BATCH = 4
+_INGEST_SHARE = 0.75  # of the admitted requests; the rest is kept for queries
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
-    """Seconds."""
+class _Loaded:
+    """A profile with its parts wrapped for the dispatcher."""
 
-    request_timeout_s: float = 120.0
-    retry_s: float = 10.0
-    """How often the disk is looked at again while there is no model."""
-    fetch_every: int = 30
-    """Of so many looks, one asks the network too."""
-    watch_s: float = 1.0
+    parts: Parts
+    texts: BatchModel[str, Tensor]
+    towers: tuple[BatchModel[Tensor, Tensor], ...]
+    segmenters: dict[SegmentMode, BatchModel[Pixels, list[Instance]]]
+
+    @classmethod
+    def of(cls, parts: Parts, *, embed_batch: int) -> _Loaded:
+        texts = BatchModel(f"{parts.text_tower.space.collection}/text", _rows(parts.text_tower.embed_texts), _TEXT_BATCH)
+        towers = tuple(
+            BatchModel(f"{tower.space.collection}/image", _rows(tower.embed), embed_batch) for tower in parts.image_towers
+        )
+        segmenters: dict[SegmentMode, BatchModel[Pixels, list[Instance]]] = {}
+        if parts.segmenter is not None:
+            for mode in (SegmentMode.QUICK, SegmentMode.STANDARD, SegmentMode.FULL):
+                name = f"{parts.segmenter.card.model_name}/{mode}"
+                segmenters[mode] = BatchModel(name, _segmenting(parts, mode), _SEGMENT_BATCH)
+        return cls(parts, texts, towers, segmenters)
+
+
+def _rows(embed: Callable[[Sequence[T]], Tensor]) -> Callable[[Sequence[T]], Sequence[Tensor]]:
+    return lambda inputs: list(embed(inputs))
+
+
+def _segmenting(parts: Parts, mode: SegmentMode) -> Callable[[Sequence[Pixels]], Sequence[list[Instance]]]:
+    segmenter = parts.segmenter
+    assert segmenter is not None  # noqa: S101 - the caller looked
+    return lambda pictures: segmenter.segment(pictures, mode)
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """A decoded picture with what the towers want of it."""
+
+    content_hash: str
+    decoded: DecodedImage
+    pixels: Pixels
+    prepared: tuple[Tensor, ...]
 
 
 class Engine:
-    """An async context manager; it loads in the background, and answers NoModel or ModelUnavailable until it is ready.
+    """Answers with models once they are loaded; before that, and without weights, it says so.
 
-    `on_hang` is called when one batch has been running for longer than a request may take: a thread in native code cannot
-    be ended, so only a new process helps.
+    `load` blocks; it raises NoModel while there are no weights, and is asked again every ten seconds.
     """
 
-    def __init__(
-        self,
-        loader: Loader,
-        *,
-        requested_profile: str,
-        bounds: Bounds,
-        timing: Timing,
-        observer: EngineObserver,
-        on_hang: Callable[[], None],
-    ) -> None:
-        self._loader = loader
-        self._requested_profile = requested_profile
-        self._bounds = bounds
-        self._timing = timing
-        self._observer = observer
-        self._on_hang = on_hang
-        self._stack = AsyncExitStack()
-        self._pipeline: Pipeline | None = None
+    def __init__(self, settings: ModelSettings, *, load: Callable[[ModelSettings], Parts], metrics: InferenceMetrics) -> None:
+        self._settings = settings
+        self._load = load
+        self._metrics = metrics
+        self._limits = DecodeLimits(settings.max_image_bytes, settings.max_image_pixels)
+        self._loaded: _Loaded | None = None
         self._state = EngineState.LOADING
-        self._notice: str | None = None
-        self._admitted = 0
-        self._tasks: list[asyncio.Task[None]] = []
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="load")
+        self._missing: str | None = None
+        self._in_flight = dict.fromkeys(Priority, 0)
+        self._dispatcher = Dispatcher(metrics)
+        self._loading_thread = ThreadPoolExecutor(1, thread_name_prefix="load")
+        self._decoding_threads = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="decode")
+        self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._load(), name="load"), asyncio.create_task(self._watch(), name="watch")]
+        await self._stack.enter_async_context(self._dispatcher)
+        for executor in (self._loading_thread, self._decoding_threads):
+            self._stack.callback(executor.shutdown, wait=False, cancel_futures=True)
+        loading = asyncio.create_task(self._keep_loading(), name="load-models")
+        self._stack.push_async_callback(_cancelled, loading)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for task in self._tasks:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-        self._executor.shutdown(wait=False, cancel_futures=True)
         await self._stack.aclose()
 
-    def info(self) -> ModelsInfo:
-        if self._pipeline is None:
-            profile = self._requested_profile
-            return ModelsInfo(state=self._state, profile=profile, requested_profile=profile, notice=self._notice)
-        parts = self._pipeline.parts
+    # --- state
+
+    async def info(self) -> ModelsInfo:
+        requested = self._settings.model_profile
+        if self._loaded is None:
+            return ModelsInfo(state=self._state, profile=requested, requested_profile=requested, notice=self._missing)
+        parts = self._loaded.parts
         cards = [tower.card for tower in parts.image_towers] + ([parts.segmenter.card] if parts.segmenter else [])
         return ModelsInfo(
             state=EngineState.READY,
             profile=parts.profile,
-            requested_profile=self._requested_profile,
+            requested_profile=requested,
             notice=parts.notice,
             spaces=tuple(tower.space for tower in parts.image_towers),
             models=tuple(cards),
             fingerprint=parts.fingerprint,
         )
 
-    @asynccontextmanager
-    async def admitted(self, priority: Priority) -> AsyncIterator[None]:
-        """A place for one picture, to be taken before its bytes are read. Raises Overloaded, NoModel, ModelUnavailable.
+    def _ready(self) -> _Loaded:
+        if self._loaded is not None:
+            return self._loaded
+        if self._state is EngineState.NO_MODEL:
+            raise NoModel(self._missing or "no model is to be had", retry_after_s=_LOOK_AGAIN_S)
+        raise ModelUnavailable("the models are still being loaded", retry_after_s=2)
 
-        A quarter of the places is for queries alone, so that a full ingestion refuses no search.
-        """
+    async def _keep_loading(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                parts = await loop.run_in_executor(self._loading_thread, self._load_and_warm_up)
+            except NoModel as error:
+                if self._missing != str(error):
+                    log.warning("models_missing", detail=str(error))
+                self._state, self._missing = EngineState.NO_MODEL, str(error)
+            except Exception:
+                log.exception("models_failed_to_load")
+                self._state = EngineState.NO_MODEL
+                self._missing = "the weights in MODELS_DIR cannot be loaded; the log of the model service says why"
+            else:
+                self._loaded = _Loaded.of(parts, embed_batch=self._settings.embed_batch)
+                self._state = EngineState.READY
+                self._metrics.ready.set(1)
+                return
+            await asyncio.sleep(_LOOK_AGAIN_S)
+
+    def _load_and_warm_up(self) -> Parts:
+        """The first pass of a runtime allocates and compiles; it is made before anybody waits for it."""
+        parts = self._load(self._settings)
+        grey = np.full((480, 640, 3), 114, dtype=np.uint8)
+        parts.text_tower.embed_texts(["a picture"])
+        for tower in parts.image_towers:
+            tower.embed([tower.prepare(grey)])
+        if parts.segmenter is not None:
+            parts.segmenter.segment([grey], SegmentMode.STANDARD)
+        log.info(
+            "models_loaded",
+            profile=parts.profile,
+            models=[tower.card.source for tower in parts.image_towers],
+            notice=parts.notice,
+        )
+        return parts
+
+    # --- work
+
+    @contextmanager
+    def admitted(self, priority: Priority) -> Iterator[None]:
+        """Count one request in, or refuse it before any work. Raises Overloaded, and NoModel or ModelUnavailable without models."""
         self._ready()
-        limit = self._bounds.queue_limit if priority is Priority.QUERY else max(1, self._bounds.queue_limit * 3 // 4)
-        if self._admitted >= limit:
-            self._observer.request_refused(priority)
-            raise Overloaded("the model service has as many pictures as it can take", retry_after_s=2.0)
-        self._admitted += 1
-        self._observer.request_admitted(priority)
+        limit = self._settings.queue_limit
+        if priority is Priority.INGEST:
+            limit = max(1, int(limit * _INGEST_SHARE))
+        if sum(self._in_flight.values()) >= limit:
+            self._metrics.refused.labels(priority).inc()
+            raise Overloaded("too many requests wait for the models", retry_after_s=1)
+        self._in_flight[priority] += 1
+        self._metrics.in_flight.labels(priority).inc()
         try:
             yield
         finally:
-            self._admitted -= 1
-            self._observer.request_left(priority)
+            self._in_flight[priority] -= 1
+            self._metrics.in_flight.labels(priority).dec()
 
-    async def analyse(self, image: bytes, segments: SegmentMode, priority: Priority) -> ImageAnalysis:
-        """To be called within `admitted`. Raises ImageRejected, Overloaded when its turn does not come in time."""
-        return await self._in_time(self._ready().analyse(image, segments, priority))
+    async def embed_texts(self, texts: Sequence[str], *, priority: Priority = Priority.QUERY) -> TextEmbeddings:
+        loaded = self._ready()
+        vectors = await self._dispatcher.submit(loaded.texts, texts, priority)
+        return TextEmbeddings(space=loaded.parts.text_tower.space, vectors=tuple(vectors))
 
-    async def embed_texts(self, texts: Sequence[str], priority: Priority) -> TextEmbeddings:
-        """Raises Overloaded, NoModel, ModelUnavailable."""
-        pipeline = self._ready()
-        vectors = await self._in_time(pipeline.embed_texts(texts, priority))
-        return TextEmbeddings(space=pipeline.parts.text_tower.space, vectors=tuple(vectors))
+    async def analyse(
+        self, image: bytes, *, segments: SegmentMode = SegmentMode.STANDARD, priority: Priority = Priority.INGEST
+    ) -> ImageAnalysis:
+        """Raises ImageRejected, and whatever a model raises on this very picture."""
+        loaded = self._ready()
+        picture = await self._in_decoder(self._read, image, loaded.parts)
+        instances = await self._instances(loaded, picture.pixels, segments, priority)
+        crops = await self._in_decoder(_prepared_crops, loaded.parts, picture.pixels, instances)
+        rows = await asyncio.gather(
+            *(self._dispatcher.submit(tower, [picture.prepared[n], *crops[n]], priority) for n, tower in enumerate(loaded.towers))
+        )
+        return await self._in_decoder(_analysis, loaded.parts, picture, instances, rows)
 
-    def _ready(self) -> Pipeline:
-        if self._pipeline is not None:
-            return self._pipeline
-        if self._state is EngineState.NO_MODEL:
-            raise NoModel(self._notice or "there is no model", retry_after_s=self._timing.retry_s)
-        raise ModelUnavailable("the models are still being loaded", retry_after_s=2.0)
+    async def _instances(self, loaded: _Loaded, pixels: Pixels, mode: SegmentMode, priority: Priority) -> list[Instance]:
+        segmenter = loaded.segmenters.get(mode)
+        if segmenter is None:
+            return []
+        return (await self._dispatcher.submit(segmenter, [pixels], priority))[0]
 
-    async def _in_time(self, work: Awaitable[ResultT]) -> ResultT:
-        try:
-            async with asyncio.timeout(self._timing.request_timeout_s):
-                return await work
-        except TimeoutError:
-            raise Overloaded("the model service could not answer in time") from None
+    async def _in_decoder(self, call: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._decoding_threads, call, *arguments)
 
-    async def _load(self) -> None:
-        """Until it is ready: load, or look again later."""
-        attempt = 0
-        while self._pipeline is None:
-            parts = await self._attempt(may_fetch=attempt % self._timing.fetch_every == 0)
-            attempt += 1
-            if parts is None:
-                await asyncio.sleep(self._timing.retry_s)
-                continue
-            self._pipeline = await self._stack.enter_async_context(running_pipeline(parts, self._bounds, self._observer))
-            self._state, self._notice = EngineState.READY, None
-            self._observer.became_ready()
-            log.info("models_ready", profile=parts.profile, spaces=[tower.space.collection for tower in parts.image_towers])
+    def _read(self, image: bytes, parts: Parts) -> _Picture:
+        decoded = decode(image, self._limits, min_side=WORKING_SIDE // 2)
+        pixels = working_copy(decoded.pixels)
+        prepared = tuple(tower.prepare(pixels) for tower in parts.image_towers)
+        return _Picture(hashlib.sha256(image).hexdigest(), decoded, pixels, prepared)
 
-    async def _attempt(self, *, may_fetch: bool) -> Parts | None:
-        loop = asyncio.get_running_loop()
 
-        def tell(line: str) -> None:
-            loop.call_soon_threadsafe(self._tell, line)
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
-        def load() -> Parts:
-            return self._loader(may_fetch=may_fetch, tell=tell)
 
-        try:
-            return await loop.run_in_executor(self._executor, load)
-        except NoModel as error:
-            if self._notice != str(error):
-                log.warning("no_model", detail=str(error))
-            self._state, self._notice = EngineState.NO_MODEL, str(error)
-        except Exception:
-            log.exception("load_failed")
-            self._state, self._notice = EngineState.NO_MODEL, "The models cannot be loaded; the log says why."
-        return None
+def _prepared_crops(parts: Parts, pixels: Pixels, instances: Sequence[Instance]) -> list[list[Tensor]]:
+    """For each tower, its input for each instance."""
+    crops = [crop(pixels, instance) for instance in instances]
+    return [[tower.prepare(one) for one in crops] for tower in parts.image_towers]
 
-    def _tell(self, line: str) -> None:
-        if self._state is EngineState.LOADING:
-            self._notice = line
 
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(self._timing.watch_s)
-            if self._pipeline is not None and self._pipeline.busy_s > self._timing.request_timeout_s:
-                log.critical("model_hung", busy_s=round(self._pipeline.busy_s))
-                self._on_hang()
+def _analysis(parts: Parts, picture: _Picture, instances: Sequence[Instance], rows: Sequence[Sequence[Tensor]]) -> ImageAnalysis:
+    """`rows[t]` are tower t's embeddings: of the whole picture, then of each instance."""
+    collections = [tower.space.collection for tower in parts.image_towers]
+
+    def embeddings(row: int) -> tuple[Embedding, ...]:
+        return tuple(Embedding(collection=name, vector=of_tower[row]) for name, of_tower in zip(collections, rows, strict=True))
+
+    decoded = picture.decoded
+    segments = tuple(
+        AnalysedSegment(
+            n=n,
+            label=instance.label,
+            score=min(1.0, max(0.0, instance.score)),
+            bbox=scaled(instance.bbox, picture.pixels, width=decoded.width, height=decoded.height),
+            area=min(1.0, instance.area),
+            mask=masks.encode(instance.mask),
+            embeddings=embeddings(n + 1),
+        )
+        for n, instance in enumerate(instances)
+    )
+    return ImageAnalysis(
+        content_hash=picture.content_hash,
+        width=decoded.width,
+        height=decoded.height,
+        format=decoded.format,
+        taken_at=decoded.taken_at,
+        fingerprint=parts.fingerprint,
+        embeddings=embeddings(0),
+        segments=segments,
+    )

@@ -1,45 +1,28 @@
-"""What Prometheus reads of the models: batches, queues, requests."""
+"""What the operator sees of inference."""
 
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from core.schemas import Priority
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_BATCH = (1, 2, 4, 8, 16, 32, 64)
 
 
-class ModelMetrics:
-    """The engine's observer."""
-
+class InferenceMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._ready = Gauge("model_ready", "1 once the models answer", registry=registry)
-        self._depth = Gauge("model_queue_depth", "Inputs that wait", ["model"], registry=registry)
-        self._in_flight = Gauge("model_requests_in_flight", "Pictures admitted", ["priority"], registry=registry)
-        self._refused = Counter(
-            "model_requests_refused_total", "Pictures refused since too many wait", ["priority"], registry=registry
+        self._seconds = Histogram(
+            "model_inference_seconds", "Time of one forward pass, whole batch", ("model",), buckets=_SECONDS, registry=registry
         )
-        self._seconds = Histogram("model_inference_seconds", "Time of one batch", ["model"], registry=registry)
-        self._sizes = Histogram(
-            "model_batch_size", "Inputs of one batch", ["model"], buckets=(1, 2, 4, 8, 16, 32, 64), registry=registry
+        self._batch = Histogram("model_batch_size", "Inputs in one forward pass", ("model",), buckets=_BATCH, registry=registry)
+        self.waiting = Gauge("model_queue_depth", "Inputs that wait for inference", registry=registry)
+        self.in_flight = Gauge(
+            "model_requests_in_flight", "Requests admitted and not yet answered", ("priority",), registry=registry
         )
-        for priority in Priority:
-            self._in_flight.labels(priority.value)
-            self._refused.labels(priority.value)
+        self.refused = Counter(
+            "model_requests_refused_total", "Requests refused because too many wait", ("priority",), registry=registry
+        )
+        self.ready = Gauge("model_ready", "1 when the models are loaded", registry=registry)
 
-    def became_ready(self) -> None:
-        self._ready.set(1)
-
-    def batch_ran(self, name: str, size: int, duration_s: float) -> None:
-        self._seconds.labels(name).observe(duration_s)
-        self._sizes.labels(name).observe(size)
-
-    def queue_changed(self, name: str, depth: int) -> None:
-        self._depth.labels(name).set(depth)
-
-    def request_admitted(self, priority: Priority) -> None:
-        self._in_flight.labels(priority.value).inc()
-
-    def request_left(self, priority: Priority) -> None:
-        self._in_flight.labels(priority.value).dec()
-
-    def request_refused(self, priority: Priority) -> None:
-        self._refused.labels(priority.value).inc()
+    def observe_batch(self, model: str, size: int, duration_s: float) -> None:
+        self._seconds.labels(model).observe(duration_s)
+        self._batch.labels(model).observe(size)

@@ -1,88 +1,74 @@
-"""HTTP in and out; what is asked is answered by the engine."""
+"""HTTP in and out of the engine."""
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+import asyncio
+from enum import StrEnum
+from typing import TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict
 
-from core.errors import ImageRejected, Reason
-from core.schemas import (
-    EmbedTextRequest,
-    EngineState,
-    Health,
-    ImageAnalysis,
-    ModelsInfo,
-    Priority,
-    SegmentMode,
-    TextEmbeddings,
-)
-from core.web import json_answer, parse, read_json
+from core.errors import ImageRejected, InvalidRequest, Reason
+from core.schemas import EmbedTextRequest, EngineState, Health, Priority, SegmentMode
+from core.web import json_answer, read_json
+from model_service.engine import Engine
+
+ENGINE: web.AppKey[Engine] = web.AppKey("engine", Engine)
+REQUEST_TIMEOUT_S: web.AppKey[float] = web.AppKey("request_timeout_s", float)
+
+routes = web.RouteTableDef()
+
+EnumT = TypeVar("EnumT", bound=StrEnum)
 
 
-class Models(Protocol):
-    """What the routes ask of the engine."""
-
-    def info(self) -> ModelsInfo: ...
-
-    def admitted(self, priority: Priority) -> AbstractAsyncContextManager[None]: ...
-
-    async def analyse(self, image: bytes, segments: SegmentMode, priority: Priority) -> ImageAnalysis: ...
-
-    async def embed_texts(self, texts: tuple[str, ...], priority: Priority) -> TextEmbeddings: ...
-
-
-MODELS: web.AppKey[Models] = web.AppKey("models", Models)
-
-
-class AnalyseOptions(BaseModel):
-    """The query string of `/v1/analyse`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    segments: SegmentMode = SegmentMode.STANDARD
-    priority: Priority = Priority.INGEST
-
-
-def routes() -> list[web.RouteDef]:
-    return [
-        web.post("/v1/analyse", analyse),
-        web.post("/v1/embed-texts", embed_texts),
-        web.get("/v1/models", models),
-        web.get("/health/live", live),
-        web.get("/health/ready", ready),
-    ]
-
-
+@routes.post("/v1/analyse")
 async def analyse(request: web.Request) -> web.Response:
-    """The picture's bytes are the whole body, whatever content type it names."""
-    options = parse(AnalyseOptions, dict(request.query))
-    engine = request.app[MODELS]
-    async with engine.admitted(options.priority):
+    """The body is the picture's bytes; the answer an ImageAnalysis."""
+    engine = request.app[ENGINE]
+    segments = _option(request, "segments", SegmentMode, SegmentMode.STANDARD)
+    priority = _option(request, "priority", Priority, Priority.INGEST)
+    with engine.admitted(priority):
         try:
             image = await request.read()
         except web.HTTPRequestEntityTooLarge:
             raise ImageRejected(Reason.TOO_MANY_BYTES, "the file is larger than allowed") from None
-        return json_answer(await engine.analyse(image, options.segments, options.priority))
+        async with asyncio.timeout(request.app[REQUEST_TIMEOUT_S]):
+            return json_answer(await engine.analyse(image, segments=segments, priority=priority))
 
 
+@routes.post("/v1/embed-texts")
 async def embed_texts(request: web.Request) -> web.Response:
-    wanted = await read_json(request, EmbedTextRequest)
-    return json_answer(await request.app[MODELS].embed_texts(wanted.texts, wanted.priority))
+    engine = request.app[ENGINE]
+    asked = await read_json(request, EmbedTextRequest)
+    with engine.admitted(asked.priority):
+        async with asyncio.timeout(request.app[REQUEST_TIMEOUT_S]):
+            return json_answer(await engine.embed_texts(asked.texts, priority=asked.priority))
 
 
+@routes.get("/v1/models")
 async def models(request: web.Request) -> web.Response:
-    return json_answer(request.app[MODELS].info())
+    return json_answer(await request.app[ENGINE].info())
 
 
+@routes.get("/health/live")
 async def live(_: web.Request) -> web.Response:
-    """Alive, also while it loads or has no model: a restart would not help."""
     return json_answer(Health(status="ok"))
 
 
+@routes.get("/health/ready")
 async def ready(request: web.Request) -> web.Response:
-    info = request.app[MODELS].info()
-    is_ready = info.state is EngineState.READY
-    health = Health(status="ok" if is_ready else "unavailable", detail=info.notice, checks={"models": info.state.value})
-    return json_answer(health, status=200 if is_ready else 503)
+    info = await request.app[ENGINE].info()
+    checks = {"models": info.state.value}
+    if info.state is EngineState.READY:
+        return json_answer(Health(status="ok", detail=info.notice, checks=checks))
+    detail = info.notice or "the models are still being loaded"
+    return json_answer(Health(status="unavailable", detail=detail, checks=checks), status=503, headers={"Retry-After": "5"})
+
+
+def _option(request: web.Request, name: str, values: type[EnumT], default: EnumT) -> EnumT:
+    given = request.query.get(name, default.value)
+    try:
+        return values(given)
+    except ValueError:
+        known = ", ".join(value.value for value in values)
+        raise InvalidRequest(f"{name} is one of {known}", field=name) from None

@@ -28,7 +28,6 @@ class ModelSettings(ServiceSettings):
     hub_timeout_s: float = Field(default=3.0, gt=0, description="how long to wait for the model hub before going on without it")
     model_threads: int = Field(default=0, ge=0, description="threads of the runtimes; 0: as many as there are cores")
     embed_batch: int = Field(default=16, ge=1, le=256, description="most pictures embedded in one forward pass")
-    segment_batch: int = Field(default=4, ge=1, le=64, description="most pictures of one shape segmented in one forward pass")
     queue_limit: int = Field(default=64, ge=1, description="requests that may wait; further ones are refused with 503")
     request_timeout_s: float = Field(default=120.0, gt=0, description="longest time that a request may take, its wait included")
     max_segments: int = Field(default=20, ge=0, le=100, description="most segments kept of a picture")
