@@ -1,0 +1,66 @@
+"""Retrieval scores from two sets of L2-normalised vectors."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Recall:
+    at_1: float
+    at_5: float
+    at_10: float
+
+    def __str__(self) -> str:
+        return f"{self.at_1:.1f} / {self.at_5:.1f} / {self.at_10:.1f}"
+
+
+def recall_of_ranks(ranks: NDArray[np.int64]) -> Recall:
+    """From the best rank (0 = first) of a right answer for each query, in per cent."""
+    return Recall(*(float((ranks < k).mean() * 100) for k in (1, 5, 10)))
+
+
+def text_to_image(texts: Vectors, images: Vectors, owner: NDArray[np.int64]) -> Recall:
+    """`owner[i]` is the row of the image that text i describes."""
+    sims = texts @ images.T
+    own = sims[np.arange(len(texts)), owner]
+    return recall_of_ranks((sims > own[:, None]).sum(1))
+
+
+def image_to_text(texts: Vectors, images: Vectors, owner: NDArray[np.int64]) -> Recall:
+    sims = images @ texts.T
+    best = np.array([row[owner == index].max() for index, row in enumerate(sims)])
+    return recall_of_ranks((sims > best[:, None]).sum(1))
+
+
+def found_by_name(names: Vectors, images: Vectors, label: NDArray[np.int64]) -> Recall:
+    """Each labelled image, asked for by its label's name, among all images; `label` is -1 where an image has none.
+
+    An image counts as found at k when fewer than k images of *other* labels rank above it.
+    """
+    labelled = np.flatnonzero(label >= 0)
+    sims = names[label[labelled]] @ images.T
+    own = sims[np.arange(len(labelled)), labelled]
+    others = label[None, :] != label[labelled][:, None]
+    return recall_of_ranks(((sims > own[:, None]) & others).sum(1))
+
+
+def zero_shot(names: Vectors, images: Vectors, label: NDArray[np.int64]) -> Recall:
+    """The share of images whose label's name is among the nearest 1, 5 and 10 names."""
+    sims = images @ names.T
+    own = sims[np.arange(len(images)), label]
+    return recall_of_ranks((sims > own[:, None]).sum(1))
+
+
+def image_to_image(images: Vectors, label: NDArray[np.int64]) -> tuple[float, float]:
+    """Leave-one-out by label. Returns mean average precision and recall at 1, in per cent."""
+    sims = images @ images.T
+    np.fill_diagonal(sims, -np.inf)
+    order = np.argsort(-sims, axis=1)[:, :-1]
+    right = label[order] == label[:, None]
+    precision = np.cumsum(right, 1) / np.arange(1, right.shape[1] + 1)
+    average = (precision * right).sum(1) / np.maximum(right.sum(1), 1)
+    return float(average.mean() * 100), float(right[:, 0].mean() * 100)
