@@ -204,6 +204,9 @@ def _train(model: Any, tokenizer: Any, images: Any) -> None:
 
 
 def main(folder: Path) -> None:
+    import torch
+
+    torch.set_num_threads(1)  # models this small only lose by waiting for a second thread, most of all on a busy machine
     tiny_clip(folder / CLIP_ID)
     tiny_resnet(folder / RESNET_ID)
     tiny_segmenter(folder / SEGMENTER_FILE)
