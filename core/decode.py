@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,10 +106,20 @@ def _prepare_pillow() -> None:
     Image.MAX_IMAGE_PIXELS = None
 
 
+_SILENCED = ("ignore", None, UserWarning, re.compile(r"PIL\."), 0)
+
+
+def _silence_pillow() -> None:
+    """Pillow warns of odd metadata, on which nothing depends; where warnings are errors, a good picture would become a bad one."""
+    if _SILENCED not in warnings.filters:
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+
 @contextmanager
 def _opened(image: bytes) -> Iterator[Image.Image]:
     """Read the header only. Raises ImageRejected."""
     _prepare_pillow()
+    _silence_pillow()
     try:
         with _failures_told():
             picture = Image.open(io.BytesIO(image), formats=_FORMATS)
