@@ -1,0 +1,158 @@
+"""Instance masks from a checkpoint through `ultralytics`: YOLOE prompt-free, or any closed-set YOLO-seg.
+
+`ultralytics` writes settings to the home directory, reports its use, installs what it misses, replaces `PIL.Image.open` and sets
+torch's threads; all of that is switched off before it is imported, or undone after.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from core.decode import Pixels
+from core.masks import Mask
+from core.schemas import BBox, ModelCard, SegmentMode
+from model_service.framing import bounded_aspect
+from model_service.parts import Instance
+from model_service.weights import Checkpoint
+
+MASK_SIDE = 640
+"""Longest side of a mask on the wire (`core.schemas.MaskRle`)."""
+INPUT_SIDES = {SegmentMode.QUICK: 320, SegmentMode.STANDARD: 640, SegmentMode.FULL: 960}
+SAME_OBJECT_IOU = 0.8
+"""Two masks that overlap more are one object under two labels, as open-vocabulary checkpoints give it."""
+
+
+class UnusableSegmenter(Exception):
+    """The checkpoint does not segment instances."""
+
+
+@dataclass(frozen=True, slots=True)
+class YoloSegmenter:
+    """One loaded checkpoint; one thread at a time.
+
+    Each picture goes through it alone: in a batch, ultralytics pads pictures to a common shape and gives up on the later ones when
+    the first took long, so that a picture's segments would depend on its neighbours.
+    """
+
+    model: Any
+    device: str
+    max_segments: int
+    min_score: float
+    card: ModelCard
+
+    def segment(self, pixels: Sequence[Pixels], mode: SegmentMode) -> list[list[Instance]]:
+        return [self._segments(picture, INPUT_SIDES[mode]) for picture in pixels]
+
+    def _segments(self, pixels: Pixels, side: int) -> list[Instance]:
+        if self.max_segments == 0 or bounded_aspect(pixels).shape != pixels.shape:
+            return []  # of a hairline no object can be told
+        fitted = _fitted(pixels, side)
+        (result,) = self.model.predict(
+            np.ascontiguousarray(fitted[..., ::-1]),  # it takes BGR
+            imgsz=side,
+            conf=self.min_score,
+            max_det=3 * self.max_segments,
+            agnostic_nms=True,
+            retina_masks=True,  # masks at the size of what was given, the letterbox undone
+            device=self.device,
+            verbose=False,
+            save=False,
+        )
+        return [] if result.masks is None else self._best(result, pixels)
+
+    def _best(self, result: Any, pixels: Pixels) -> list[Instance]:
+        masks: NDArray[np.uint8] = result.masks.data.cpu().numpy().astype(np.uint8)
+        boxes: NDArray[np.float32] = result.boxes.xyxyn.cpu().numpy()
+        scores: NDArray[np.float32] = result.boxes.conf.cpu().numpy()
+        classes = result.boxes.cls.cpu().numpy().astype(int)
+        kept: list[Instance] = []
+        for n in np.argsort(-scores, kind="stable"):
+            mask, bbox = _shrunk(masks[n]), _bbox(boxes[n], pixels)
+            if (
+                mask.any()
+                and bbox[2] > 0
+                and bbox[3] > 0
+                and not any(_overlap(mask, other.mask) > SAME_OBJECT_IOU for other in kept)
+            ):
+                label = str(result.names[int(classes[n])])
+                kept.append(Instance(label, float(scores[n]), bbox, mask, float(mask.mean())))
+            if len(kept) == self.max_segments:
+                break
+        return kept
+
+
+def load(checkpoint: Checkpoint, *, device: str, max_segments: int, min_score: float) -> YoloSegmenter:
+    """Raises UnusableSegmenter, and whatever `ultralytics` raises for a damaged checkpoint."""
+    threads = torch.get_num_threads()
+    ultralytics = _imported_ultralytics()
+    kind = ultralytics.YOLOE if checkpoint.path.name.lower().startswith("yoloe") else ultralytics.YOLO
+    model = kind(str(checkpoint.path))
+    if model.task != "segment":
+        raise UnusableSegmenter(f"it is a checkpoint for {model.task}, not for instance masks")
+    card = ModelCard(
+        role="segmenter",
+        model_name=kind.__name__,
+        source=checkpoint.name,
+        revision=checkpoint.revision,
+        runtime=f"ultralytics {ultralytics.__version__}",
+        device=device,
+        precision="float32",
+    )
+    segmenter = YoloSegmenter(model, device, max_segments, min_score, card)
+    segmenter.segment([np.full((64, 64, 3), 128, dtype=np.uint8)], SegmentMode.QUICK)
+    torch.set_num_threads(threads)  # its first prediction takes one core away from everything in this process
+    return segmenter
+
+
+def _imported_ultralytics() -> Any:
+    os.environ.update(YOLO_AUTOINSTALL="false", YOLO_OFFLINE="true", YOLO_VERBOSE="false")
+    if "YOLO_CONFIG_DIR" not in os.environ:
+        os.environ["YOLO_CONFIG_DIR"] = tempfile.mkdtemp(prefix="imagesearch-ultralytics-")
+    os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))  # it would set 1
+    open_image = Image.open
+    import ultralytics  # noqa: PLC0415 - reads the variables above when it is imported
+
+    Image.open = open_image  # its own would install packages when it meets bytes that are no picture
+    if ultralytics.settings["sync"]:
+        ultralytics.settings.update({"sync": False})
+    return ultralytics
+
+
+def _fitted(pixels: Pixels, side: int) -> Pixels:
+    """The picture with a longer side of at most `side`."""
+    height, width = pixels.shape[:2]
+    if max(height, width) <= side:
+        return pixels
+    scale = side / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.BILINEAR))
+
+
+def _bbox(corners: NDArray[np.float32], pixels: Pixels) -> BBox:
+    """From shares of the picture to its pixels, clipped to it."""
+    height, width = pixels.shape[:2]
+    left, top, right, bottom = np.clip(corners.astype(np.float64), 0, 1) * (width, height, width, height)
+    return float(left), float(top), float(right - left), float(bottom - top)
+
+
+def _shrunk(found: NDArray[np.uint8]) -> Mask:
+    height, width = found.shape
+    if max(found.shape) > MASK_SIDE:
+        scale = MASK_SIDE / max(found.shape)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        found = np.asarray(Image.fromarray(found * 255).resize(size, Image.Resampling.BOX)) // 128
+    return np.asarray(found, dtype=np.bool_)
+
+
+def _overlap(one: Mask, other: Mask) -> float:
+    """Intersection over union."""
+    return float(np.logical_and(one, other).sum() / max(1, np.logical_or(one, other).sum()))
