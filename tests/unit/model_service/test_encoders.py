@@ -140,7 +140,7 @@ def test_pictures_of_hairline_shapes_are_prepared_like_any_other(
     prepared = tower.prepare(np.full((*shape, 3), (200, 30, 60), dtype=np.uint8))
 
     assert prepared.shape == (3, 32, 32)
-    assert prepared[0].mean() > prepared[2].mean() > prepared[1].mean()
+    assert prepared[0].mean() > prepared[1].mean()
 
 
 def test_many_threads_prepare_at_once_as_one_does(clip: TransformersDualEncoder) -> None:
