@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -26,6 +27,7 @@ class TowerEntry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     model: str = Field(min_length=1)
     name: str | None = Field(default=None, min_length=1, max_length=60)
+    loader: Literal["transformers", "onnx"] | None = None
 
 
 class SegmenterEntry(BaseModel):

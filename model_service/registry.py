@@ -90,7 +90,7 @@ class _Loading:
     def _dual_encoder(self, entry: TowerEntry, folder: Path) -> DualEncoder:
         """Raises NoModel."""
         beside = folder / entry.model
-        if (beside / DESCRIPTION).is_file():
+        if entry.loader == "onnx" or (entry.loader is None and (beside / DESCRIPTION).is_file()):
             return _loaded(entry.model, lambda: self._onnx(beside, entry.name))
         return _loaded(entry.model, lambda: self._transformers_dual(entry, folder))
 

@@ -191,6 +191,17 @@ def test_a_missing_image_model_or_segmenter_is_noticed_and_not_fatal(
     assert "yoloe-26s-seg-pf.pt" in parts.notice
 
 
+def test_the_starter_that_ships_embeds_words_and_pictures_without_a_download(settings: Callable[..., ModelSettings]) -> None:
+    parts = registry.load(settings(model_profile="starter"))
+
+    (tower,) = parts.image_towers
+    assert (parts.profile, tower.space.model_name, parts.notice) == ("starter", "starter", None)
+    pictures = tower.embed([tower.prepare(np.full((80, 120, 3), level, dtype=np.uint8)) for level in (0, 255)])
+    words = parts.text_tower.embed_texts(["a dog", "a mountain lake"])
+    assert pictures.shape == words.shape == (2, tower.space.dim)
+    np.testing.assert_allclose(np.linalg.norm(words, axis=1), 1, atol=1e-5)
+
+
 def test_auto_falls_to_the_starter_loudly_and_clip_never_does(settings: Callable[..., ModelSettings], starter: Path) -> None:
     parts = registry.load(settings(model_profile="auto"), starter=starter)
 
@@ -212,7 +223,7 @@ def test_damaged_weights_are_none(settings: Callable[..., ModelSettings], models
 
 def test_a_folder_of_models_dir_is_a_profile(settings: Callable[..., ModelSettings], models: Path) -> None:
     tiny_clip(models / "mine" / "clip")
-    text = '[embedder]\nmodel = "./clip"\nname = "Mine"\n[image_embedder]\nmodel = "./resnet"\n[segmenter]\nmodel = "none"\n'
+    text = '[embedder]\nloader = "transformers"\nmodel = "./clip"\nname = "Mine"\n[image_embedder]\nmodel = "./resnet"\n[segmenter]\nmodel = "none"\n'
     (models / "mine" / "profile.toml").write_text(text)
     tiny_resnet(models / "mine" / "resnet")
     tiny_onnx(models / "graphs")
