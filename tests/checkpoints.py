@@ -36,8 +36,8 @@ RESNET_ID = "microsoft/resnet-50"
 SEGMENTER_FILE = "tiny-seg.pt"
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
-_IMAGE_SIDE = 64
-_TRAINING_STEPS = 260
+_IMAGE_SIDE = 32
+_TRAINING_STEPS = 450
 
 
 def synthetic_picture(colour: str, shape: str, size: int, *, seed: int) -> bytes:
@@ -85,8 +85,8 @@ def _drawn(colour: str, shape: str, size: int, rng: random.Random) -> Image.Imag
     noise = np.random.default_rng(rng.getrandbits(32))
     ground = rng.randint(90, 170) + noise.uniform(-12, 12, 3)
     image = Image.fromarray(np.clip(noise.normal(ground, 8, (size, size, 3)), 0, 255).astype(np.uint8))
-    radius = size * rng.uniform(0.26, 0.4)
-    x, y = (rng.uniform(radius, size - radius) for _ in range(2))
+    radius = size * rng.uniform(0.3, 0.42)
+    x, y = (size * rng.uniform(0.44, 0.56) for _ in range(2))
     tint = tuple(max(0, min(255, level + rng.randint(-15, 15))) for level in COLOURS[colour])
     box = (x - radius, y - radius, x + radius, y + radius)
     draw = ImageDraw.Draw(image)
@@ -183,17 +183,18 @@ def _train(model: Any, tokenizer: Any, images: Any) -> None:
 
     rng = random.Random(0)
     kinds = list(product(COLOURS, SHAPES))
-    drawn = [(n, _drawn(*kind, rng.choice((96, 128, 192)), rng)) for n, kind in enumerate(kinds) for _ in range(90)]
+    drawn = [(n, _drawn(*kind, rng.choice((96, 128, 192)), rng)) for n, kind in enumerate(kinds) for _ in range(70)]
     pixels = torch.cat([images(images=picture, return_tensors="pt")["pixel_values"] for _, picture in drawn])
     kind_of = torch.tensor([n for n, _ in drawn])
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=_TRAINING_STEPS, pct_start=0.15)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=_TRAINING_STEPS, pct_start=0.15)
     model.train()
     for _ in range(_TRAINING_STEPS):
         start = rng.choice(("", "a ", "a picture of a ", "a photo of the "))
         captions = [f"{start}{words}" for words in (*map(" ".join, kinds), *COLOURS, *SHAPES)]
         chosen = torch.randint(len(drawn), (72,))
-        scores = model(**tokenizer(captions, padding=True, return_tensors="pt"), pixel_values=pixels[chosen]).logits_per_image
+        seen = pixels[chosen].flip(-1) if rng.random() < 0.5 else pixels[chosen]
+        scores = model(**tokenizer(captions, padding=True, return_tensors="pt"), pixel_values=seen).logits_per_image
         both, colour, shape = scores.split((len(kinds), len(COLOURS), len(SHAPES)), dim=1)
         kind = kind_of[chosen]
         parts = ((both, kind), (colour, kind // len(SHAPES)), (shape, kind % len(SHAPES)))
