@@ -39,6 +39,14 @@ class DualEncoder(ImageTower, TextTower, Protocol):
 
 def load(settings: ModelSettings, *, starter: Path = STARTER) -> Parts:
     """Find, fetch if need be, and load what MODEL_PROFILE names. Raises NoModel, whose message says what to do."""
+    try:
+        return _profile(settings, starter)
+    except NoModel as error:
+        raise NoModel(f"{error} MODELS_DIR is looked at again every few seconds.", retry_after_s=_RETRY_AFTER_S) from error
+
+
+def _profile(settings: ModelSettings, starter: Path) -> Parts:
+    """Raises NoModel."""
     profile = settings.model_profile
     if profile not in {"auto", "clip"}:
         return _folder_profile(settings, profile, starter)
@@ -48,7 +56,7 @@ def load(settings: ModelSettings, *, starter: Path = STARTER) -> Parts:
         if profile == "clip" or not (starter / DESCRIPTION).is_file():
             raise
         log.warning("profile_fell_back", wanted="clip", used="starter", detail=str(error))
-        fallback = f"FALLBACK: the small starter model answers, less well than CLIP would. {error}"
+        fallback = f"FALLBACK: the small starter model answers, less well than CLIP would. {error} Then restart."
         return _Loading(settings, may_fetch=False, notices=[fallback]).folder("starter", starter)
 
 
@@ -190,8 +198,7 @@ def _loaded(model: str, loader: Callable[[], LoadedT]) -> LoadedT:
     except NotFetched as error:
         text = (
             f"No weights of {name}: {error}. Put its checkpoint (config.json, model.safetensors, tokenizer and preprocessor files) "
-            f"into the folder MODELS_DIR/{base}, or connect this machine to the model hub, or choose another MODEL_PROFILE. "
-            "MODELS_DIR is looked at again every few seconds."
+            f"into the folder MODELS_DIR/{base}, or connect this machine to the model hub, or choose another MODEL_PROFILE."
         )
         raise NoModel(text, retry_after_s=_RETRY_AFTER_S) from None
     except Exception as error:

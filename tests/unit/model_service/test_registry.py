@@ -137,7 +137,7 @@ def test_without_weights_and_hub_it_fails_soon_and_says_what_to_do(
         registry.load(settings(model_profile=profile, segmenter="yoloe-26s-seg-pf.pt"), starter=no_starter)
 
     assert time.monotonic() - started < 0.5 + 2
-    for part in (CLIP, "MODELS_DIR/clip-vit-base-patch32", "MODEL_PROFILE", "cannot be reached"):
+    for part in (CLIP, "MODELS_DIR/clip-vit-base-patch32", "MODEL_PROFILE", "cannot be reached", "looked at again"):
         assert part in str(error.value)
     assert str(settings().models_dir) not in str(error.value)
 
@@ -208,6 +208,8 @@ def test_auto_falls_to_the_starter_loudly_and_clip_never_does(settings: Callable
     assert (parts.profile, parts.text_tower.space.model_name) == ("starter", "starter")
     assert parts.notice is not None
     assert "FALLBACK" in parts.notice
+    assert "restart" in parts.notice
+    assert "looked at again" not in parts.notice
     assert registry.load(settings(model_profile="starter"), starter=starter).notice is None
     with pytest.raises(NoModel):
         registry.load(settings(model_profile="clip"), starter=starter)
