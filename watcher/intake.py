@@ -222,8 +222,8 @@ class Intake:
                 if found is Absence.FOLDER:
                     self._events.scan(candidate.path)
                 gone.append(candidate)
+        await self._open(to_open)  # what moved must be recognised at its new place before the old one is forgotten
         await self._forget(gone, known)
-        await self._open(to_open)
 
     async def _forget(self, gone: list[_Candidate], known: Collection[str]) -> None:
         if not gone:

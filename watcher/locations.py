@@ -104,7 +104,8 @@ def _priority(connection: sqlite3.Connection, wanted: int) -> int:
     if wanted != _PROMPT_PRIORITY:
         return wanted
     (prompt,) = connection.execute(
-        "SELECT count(*) FROM (SELECT 1 FROM images WHERE state = 'pending' AND orphaned_at IS NULL AND priority = ? LIMIT ?)",
+        "SELECT count(*) FROM (SELECT 1 FROM images INDEXED BY images_to_claim"
+        " WHERE state = 'pending' AND orphaned_at IS NULL AND priority = ? LIMIT ?)",
         (_PROMPT_PRIORITY, _PROMPT_AT_MOST),
     ).fetchone()
     return wanted if prompt < _PROMPT_AT_MOST else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import warnings
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -139,6 +140,8 @@ class FolderObserver(FileSystemEventHandler):
     async def restart(self) -> None:
         """Watch the folder as it is now. Raises OSError when it is not there."""
         await self.stop()
+        # watchdog warns when a folder that it watches is moved into one that it has just begun to watch; it then does the right thing
+        warnings.filterwarnings("ignore", message="Callback with id", category=RuntimeWarning)
         if self._limit_reached and not self._polling:
             self._polling = True
             log.warning("watch_limit_reached", now="polling", fix="raise fs.inotify.max_user_watches or set WATCH_MODE=polling")

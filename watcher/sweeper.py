@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import structlog
@@ -19,6 +19,7 @@ from watcher.locks import ImageLocks
 log = structlog.get_logger()
 
 _PAGE = 200
+_AT_ONCE = 8
 _FLUSH_AFTER_S = 2.0
 _RETRY_S = 2.0
 _GRACES_WITHOUT_CALM = 15
@@ -85,14 +86,16 @@ class Sweeper:
 
     async def _turn(self) -> None:
         while moved := await self._ledger.run(jobs.moved, _PAGE):
-            for image_id in moved:
-                await self._follow(image_id)
+            await self._for_each(self._follow, moved)
         while orphans := await self._ledger.run(jobs.orphans, self._due_before(), _PAGE):
-            for image_id in orphans:
-                await self._remove(image_id)
+            await self._for_each(self._remove, orphans)
         if self._flush_at is not None and time.monotonic() >= self._flush_at:
             self._flush_at = None
             await self._vectors.flush()
+
+    async def _for_each(self, work: Callable[[str], Awaitable[None]], image_ids: list[str]) -> None:
+        for first in range(0, len(image_ids), _AT_ONCE):
+            await asyncio.gather(*(work(image_id) for image_id in image_ids[first : first + _AT_ONCE]))
 
     def _due_before(self) -> float:
         graces = 1 if self._is_calm() else _GRACES_WITHOUT_CALM

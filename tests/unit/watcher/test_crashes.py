@@ -14,7 +14,7 @@ import pytest
 
 from core.errors import ModelCrashed
 from core.schemas import SegmentMode
-from tests.unit.watcher.fakes import FakeEmbedder, FakeStore, House, Killed, KillableLedger, KillSwitch, jpeg, models
+from tests.unit.watcher.fakes import FakeEmbedder, FakeStore, House, KillableLedger, Killed, KillSwitch, jpeg, models
 
 Change = Callable[[House], None]
 
