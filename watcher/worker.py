@@ -10,7 +10,17 @@ from dataclasses import dataclass
 
 import structlog
 
-from core.errors import ImageRejected, ModelCrashed, ModelUnavailable, NoModel, NotFound, Overloaded, Reason, Unavailable
+from core.errors import (
+    ImageRejected,
+    InvalidRequest,
+    ModelCrashed,
+    ModelUnavailable,
+    NoModel,
+    NotFound,
+    Overloaded,
+    Reason,
+    Unavailable,
+)
 from core.ports import Embedder
 from core.schemas import EngineState, ModelsInfo, Segment, SegmentMode
 from watcher import jobs
@@ -195,7 +205,10 @@ class Worker:
             raise NoModel(info.notice or "no model weights are to be had")
         if info.state is not EngineState.READY:
             raise ModelUnavailable("the models are being loaded")
-        await self._ingest.ensure_collections(info)
+        try:
+            await self._ingest.ensure_collections(info)
+        except InvalidRequest as error:  # a collection of another dimension: no picture's fault, and no retry mends it
+            raise Unavailable(str(error)) from None
         self._info, self._info_until = info, time.monotonic() + _INFO_GOOD_FOR_S
         if self._fingerprint != info.fingerprint:
             self._fingerprint = info.fingerprint
