@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Literal, TextIO
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 
 if TYPE_CHECKING:
     from structlog.typing import Processor
@@ -28,9 +29,10 @@ def configure(*, level: str, log_format: Literal["auto", "console", "json"], ser
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if as_console else "iso", utc=not as_console),
         structlog.processors.StackInfoRenderer(),
     ]
-    if not as_console:
-        shared.append(structlog.processors.dict_tracebacks)
-    renderer: Processor = structlog.dev.ConsoleRenderer() if as_console else structlog.processors.JSONRenderer()
+    renderer: Processor = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    if not as_console:  # neither format shows local variables: they may hold tokens and keys
+        shared.append(structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)))
+        renderer = structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -24,6 +24,8 @@ log = structlog.get_logger()
 
 
 def main() -> int:
+    # OpenMP's threads otherwise spin while they wait for each other: ten times the time on a machine that is busy elsewhere.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = _arguments()
     try:
         settings = ModelSettings()

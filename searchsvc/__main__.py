@@ -25,14 +25,7 @@ async def serve(settings: SearchSettings, qdrant_url: str) -> None:
     async with AsyncExitStack() as stack:
         embedder = await stack.enter_async_context(ModelClient(settings.model_url))
         catalog = await stack.enter_async_context(CatalogClient(settings.watcher_url))
-        vectors = await stack.enter_async_context(
-            ServerStore(
-                qdrant_url,
-                api_key=settings.qdrant_api_key,
-                prefer_grpc=settings.qdrant_prefer_grpc,
-                timeout_s=settings.qdrant_timeout_s,
-            )
-        )
+        vectors = await stack.enter_async_context(ServerStore.of(settings, qdrant_url))
         app = create_app(settings, embedder=embedder, vectors=vectors, catalog=catalog)
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         listener = stack.enter_context(socket.create_server((settings.host, settings.port), family=family, backlog=1024))

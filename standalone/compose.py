@@ -33,7 +33,6 @@ _MODEL_STOP_GRACE_S = 2.0
 async def run(settings: StandaloneSettings) -> None:
     """Start everything, say where it is, and run until a signal. Raises AddressInUse, and the settings' ValidationError."""
     watcher_settings, search_settings = WatcherSettings(), SearchSettings()
-    watcher_settings.images_dir.mkdir(parents=True, exist_ok=True)
     watcher_settings.data_dir.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         public = bind(settings.host, settings.port)
@@ -63,12 +62,7 @@ async def run(settings: StandaloneSettings) -> None:
 def _vectors(settings: WatcherSettings) -> AbstractAsyncContextManager[VectorStore]:
     if settings.qdrant_url is None:
         return EdgeStore(settings.data_dir / "vectors")
-    return ServerStore(
-        settings.qdrant_url,
-        api_key=settings.qdrant_api_key,
-        prefer_grpc=settings.qdrant_prefer_grpc,
-        timeout_s=settings.qdrant_timeout_s,
-    )
+    return ServerStore.of(settings, settings.qdrant_url)
 
 
 async def _announce(embedder: Embedder, url: str, *, images: str) -> None:

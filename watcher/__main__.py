@@ -22,14 +22,7 @@ async def _serve(settings: WatcherSettings, qdrant_url: str) -> None:
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(socket.create_server((settings.host, settings.port)))
         embedder = await stack.enter_async_context(ModelClient(settings.model_url))
-        vectors = await stack.enter_async_context(
-            ServerStore(
-                qdrant_url,
-                api_key=settings.qdrant_api_key,
-                prefer_grpc=settings.qdrant_prefer_grpc,
-                timeout_s=settings.qdrant_timeout_s,
-            )
-        )
+        vectors = await stack.enter_async_context(ServerStore.of(settings, qdrant_url))
         watcher = await stack.enter_async_context(running_watcher(settings, embedder, vectors))
         await stack.enter_async_context(serving(watcher.app, listener, shutdown_grace_s=1.0))
         await until_signalled()

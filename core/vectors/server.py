@@ -18,6 +18,7 @@ from core.errors import InvalidRequest, VectorsUnavailable
 from core.points import PAYLOAD_INDEXES
 from core.ports import ANYTHING, Hit, Payload, Point, Record, Where
 from core.schemas import Space, Vector
+from core.settings import FolderSettings
 from core.vectors.checks import batches_of, checked_vector, narrowing_where
 from core.vectors.server_connection import Absent, ServerConnection, answered
 from core.vectors.server_filters import server_filter
@@ -49,6 +50,15 @@ class ServerStore:
         self._prefix = prefix
         self._dims: dict[str, int] = {}
         """Collections known to exist, under our name: saves a round trip a call, and is forgotten when the server denies one."""
+
+    @classmethod
+    def of(cls, settings: FolderSettings, url: str) -> Self:
+        return cls(
+            url,
+            api_key=settings.qdrant_api_key,
+            prefer_grpc=settings.qdrant_prefer_grpc,
+            timeout_s=settings.qdrant_timeout_s,
+        )
 
     async def __aenter__(self) -> Self:
         return self

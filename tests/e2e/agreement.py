@@ -8,9 +8,8 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.vectors.edge import EdgeStore
-
 from core.points import Kind, image_point_id, segment_point_id
+from core.vectors.edge import EdgeStore
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,10 @@ class Product:
         self.wait_ready(timeout_s=timeout_s)
 
     def wait_ready(self, *, timeout_s: float = 90.0) -> None:
-        wait_for(f"ready\n{self.log_tail()}", self.is_ready, timeout_s=timeout_s)
+        try:
+            wait_for("ready", self.is_ready, timeout_s=timeout_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log_tail()}") from None
 
     def is_ready(self) -> bool:
         assert self.process is not None
@@ -143,9 +146,10 @@ class Product:
                 status = self.status()
             except httpx.TransportError:
                 return None
-            images = status["images"]
+            images, watcher = status["images"], status["watcher"]
             agrees = images == {"pending": 0, "running": 0, "indexed": count, "failed": failed}
-            return status if agrees and status["watcher"]["settling"] == 0 else None
+            rests = watcher["state"] == "watching" and watcher["settling"] == 0 and not watcher["reconciling"]
+            return status if agrees and rests else None
 
         try:
             status: dict[str, Any] = wait_for(f"{count} indexed, {failed} failed", settled, timeout_s=timeout_s)
