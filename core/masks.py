@@ -10,6 +10,9 @@ from core.schemas import MaskRle
 
 Mask = NDArray[np.bool_]
 
+_MOST_PIXELS = 2**26
+"""Far beyond what `encode` is given; a size beyond it is a lie that would cost memory, and runs below it fit the C code's integers."""
+
 
 def encode(mask: Mask) -> MaskRle:
     """Encode a boolean (height, width) mask."""
@@ -20,7 +23,8 @@ def encode(mask: Mask) -> MaskRle:
 
 def decode(rle: MaskRle) -> Mask:
     """Decode to a boolean (height, width) mask. Raises ValueError when the runs don't add up to the size."""
-    if rle.size[0] < 1 or rle.size[1] < 1 or not _runs_add_up(rle):
+    height, width = rle.size
+    if height < 1 or width < 1 or height * width > _MOST_PIXELS or not _runs_add_up(rle):
         raise ValueError("the mask's runs don't add up to its size")
     decoded = coco.decode({"size": list(rle.size), "counts": rle.counts.encode("ascii")})
     return np.asarray(decoded, dtype=np.bool_)

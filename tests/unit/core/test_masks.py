@@ -1,52 +1,100 @@
-"""Masks survive the wire, and a mask that lies about its size is refused before C code reads it."""
-
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
+from hypothesis.extra import numpy as hnp
 
-from core import masks
+from core.masks import Mask, decode, encode
 from core.schemas import MaskRle
 
-SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 40))
+sides = st.integers(1, 40)
+masks = hnp.arrays(np.bool_, st.tuples(sides, sides))
 
 
-@given(arrays.arrays(np.bool_, SHAPES))
-def test_a_mask_is_the_same_after_the_round_trip(mask: masks.Mask) -> None:
-    rle = masks.encode(mask)
-    assert rle.size == mask.shape
-    assert np.array_equal(masks.decode(rle), mask)
+@given(masks)
+def test_what_was_encoded_is_decoded_again(mask: Mask) -> None:
+    decoded = decode(encode(mask))
+    assert decoded.dtype == np.bool_
+    assert decoded.shape == mask.shape
+    assert (decoded == mask).all()
 
 
-def test_the_encoding_is_cocos() -> None:
-    """Column-major runs that begin with the background: 2 off, 2 on, 2 off."""
-    mask = np.array([[0, 1, 0], [0, 1, 0]], dtype=np.bool_)
-    assert masks.encode(mask) == MaskRle(size=(2, 3), counts="222")
+@given(masks)
+def test_the_order_of_the_mask_in_memory_does_not_matter(mask: Mask) -> None:
+    assert encode(np.asfortranarray(mask)) == encode(np.ascontiguousarray(mask)) == encode(mask[::-1][::-1])
 
 
-@given(arrays.arrays(np.bool_, SHAPES), st.integers(1, 60), st.integers(1, 60))
-def test_runs_that_do_not_add_up_to_the_size_are_refused(mask: masks.Mask, height: int, width: int) -> None:
-    rle = MaskRle(size=(height, width), counts=masks.encode(mask).counts)
-    if height * width == mask.size:
-        assert masks.decode(rle).shape == (height, width)
-    else:
-        with pytest.raises(ValueError, match="add up"):
-            masks.decode(rle)
+@pytest.mark.parametrize("size", [(1, 1), (1, 640), (640, 1), (480, 640)])
+@pytest.mark.parametrize("value", [True, False])
+def test_a_mask_that_is_all_or_nothing_survives(size: tuple[int, int], value: bool) -> None:
+    rle = encode(np.full(size, value))
+    assert rle.size == size
+    assert decode(rle).shape == size
+    assert (decode(rle) == value).all()
 
 
-@given(st.text(st.characters(max_codepoint=400), max_size=30), SHAPES)
-def test_no_text_crashes_the_decoder(counts: str, size: tuple[int, int]) -> None:
+def test_the_encoding_is_column_major_as_coco_has_it() -> None:
+    mask = np.zeros((3, 4), np.bool_)
+    mask[:, 1] = True
+    assert encode(mask) == MaskRle(size=(3, 4), counts="336")
+
+
+@given(masks, st.data())
+def test_a_mutated_mask_is_decoded_or_refused_with_a_value_error(mask: Mask, data: st.DataObject) -> None:
+    rle = encode(mask)
+    at = data.draw(st.integers(0, len(rle.counts)))
+    inserted = data.draw(st.text(st.characters(min_codepoint=1, max_codepoint=300), max_size=4))
+    counts = rle.counts[:at] + inserted + rle.counts[at + data.draw(st.integers(0, 3)) :]
+    _decoded_or_refused(MaskRle(size=rle.size, counts=counts))
+
+
+@settings(max_examples=300)
+@given(st.text(st.characters(min_codepoint=48, max_codepoint=111), max_size=60), st.tuples(sides, sides))
+def test_any_text_in_the_alphabet_is_decoded_or_refused_with_a_value_error(counts: str, size: tuple[int, int]) -> None:
+    _decoded_or_refused(MaskRle(size=size, counts=counts))
+
+
+@given(masks, st.tuples(st.integers(-3, 60), st.integers(-3, 60)))
+def test_a_mask_of_another_size_is_refused(mask: Mask, size: tuple[int, int]) -> None:
+    rle = encode(mask)
+    if size[0] > 0 and size[0] * size[1] == mask.size:
+        assert decode(MaskRle(size=size, counts=rle.counts)).shape == size
+        return
+    with pytest.raises(ValueError, match="don't add up"):
+        decode(MaskRle(size=size, counts=rle.counts))
+
+
+@pytest.mark.parametrize(
+    ("size", "counts"),
+    [
+        ((4, 4), ""),
+        ((0, 0), ""),
+        ((-4, -4), "`0"),
+        ((4, 4), "o" * 4),  # a number that never ends
+        ((4, 4), "oooooooooooo0"),  # more bits than any number of the format has
+        ((4, 4), "ooooooO"),
+        ((4, 4), "d0L"),  # 20 and -4
+        ((1, 1), "Q" + "P" * 20 + "0"),  # 1, with more leading zeros than C's shift has room for
+        ((2**17, 2**17), "PPPPPP8PPPPPP8"),  # 2 x 2^33: adds up, to 16 GiB
+        ((4, 4), "PPPPPPPP"),
+        ((4, 4), "\x00"),
+        ((4, 4), "\u00e9"),
+        ((4, 4), "\U0001f600"),
+        ((2**20, 2**20), "1"),
+        ((4, 4), "@" * 100_000),
+        ((1, 1), "0" * 100_000),
+    ],
+)
+def test_counts_that_lie_are_refused(size: tuple[int, int], counts: str) -> None:
+    with pytest.raises(ValueError, match="don't add up"):
+        decode(MaskRle(size=size, counts=counts))
+
+
+def _decoded_or_refused(rle: MaskRle) -> None:
     try:
-        decoded = masks.decode(MaskRle(size=size, counts=counts))
+        decoded = decode(rle)
     except ValueError:
         return
-    assert decoded.shape == size
-
-
-@pytest.mark.parametrize("size", [(0, 4), (4, 0), (-2, -2)])
-def test_a_mask_without_pixels_is_refused(size: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match="add up"):
-        masks.decode(MaskRle(size=size, counts="4"))
+    assert decoded.shape == rle.size
