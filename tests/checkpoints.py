@@ -199,7 +199,7 @@ def _train(model: Any, tokenizer: Any, images: Any) -> None:
         kind = kind_of[chosen]
         parts = ((both, kind), (colour, kind // len(SHAPES)), (shape, kind % len(SHAPES)))
         optimizer.zero_grad()
-        sum(torch.nn.functional.cross_entropy(part, target) for part, target in parts).backward()
+        torch.stack([torch.nn.functional.cross_entropy(part, target) for part, target in parts]).sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
 
