@@ -40,10 +40,23 @@ export function say(text) {
 
 const notice = document.getElementById("notice");
 
-/** What the user should know of the models for as long as it holds, e.g. a fallback; null takes it away. */
+let notified = null;
+
+/** What the user should know of the models for as long as it holds, e.g. a fallback; null takes it away. The first sentence shows, the rest unfolds. */
 export function notify(text) {
-  if (notice.textContent !== (text ?? "")) notice.textContent = text ?? "";
+  if (text === notified) return;
+  notified = text;
   notice.hidden = !text;
+  const [, first, rest] = /^(.*?[.!?])\s+(.+)$/s.exec(text ?? "") ?? [null, text ?? "", ""];
+  if (!rest) {
+    notice.textContent = first;
+    return;
+  }
+  const summary = document.createElement("summary");
+  summary.textContent = first;
+  const details = document.createElement("details");
+  details.append(summary, rest);
+  notice.replaceChildren(details);
 }
 
 export const byId = (id) => document.getElementById(id);
