@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from core.web import HttpMetrics, error_middleware, metrics_route
 from model_service.engine import Engine
@@ -18,6 +18,7 @@ from model_service.settings import ModelSettings
 def create_app(settings: ModelSettings, *, load: Callable[[ModelSettings], Parts]) -> web.Application:
     """An application that answers at once and loads in the background. `load` is `registry.load`, or a test's own."""
     registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
     http_metrics = HttpMetrics(registry, "model_service")
     app = web.Application(middlewares=[error_middleware(http_metrics)], client_max_size=settings.max_image_bytes)
     app[REQUEST_TIMEOUT_S] = settings.request_timeout_s

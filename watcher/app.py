@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import structlog
 from aiohttp import web
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from core.ports import Catalog, Embedder, VectorStore
 from watcher import jobs, probe
@@ -55,6 +55,7 @@ async def running_watcher(
         parts = _assemble(settings, embedder, vectors, ledger, readers)
         catalog = FolderCatalog(parts, max_image_bytes=settings.max_image_bytes)
         registry = parts.metrics.registry
+        ProcessCollector(registry=registry)
         stack.push_async_callback(parts.sweeper.finish)
         await _start(stack, settings, parts)
         stack.callback(catalog.note_draining)
