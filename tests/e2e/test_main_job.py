@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from pathlib import Path
@@ -119,29 +120,70 @@ def test_what_happens_while_it_is_down_is_caught_up_and_ctrl_c_ends_it_cleanly(p
     assert disagreements(product.images, product.state) == []
 
 
-def test_real_photos_with_real_segments_are_searchable_by_picture_and_by_region(
-    product: Product, shared: Path, photos: list[Path]
-) -> None:
-    product.environment["SEGMENTER"] = str(shared / "models" / "yolov8n-seg.pt")
-    for photo in photos[:12]:
+def test_real_photos_with_real_models_through_make_run(product: Product, shared: Path, photos: list[Path]) -> None:
+    """The starter model and the real YOLOv8n-seg on 40 COCO photos, which neither was trained to caption."""
+    product.environment |= {"MODEL_PROFILE": "starter", "SEGMENTER": str(shared / "models" / "yolov8n-seg.pt")}
+    coco = [photo for photo in photos if photo.parent.name == "train2017"][:40]
+    for photo in coco[:39]:
         shutil.copy(photo, product.images)
-    product.start_and_wait()
-    status = product.wait_until_indexed(12)
-    assert status["segments"] > 12
-    for photo in photos[:12:4]:
-        best = product.search_by_picture(photo.read_bytes(), top_k=1)["matches"][0]
-        assert best["image_name"] == photo.name
-        assert best["score"] > 0.99
-    region = product.search("anything", scope="segments", top_k=1)["matches"][0]
+    product.start_and_wait(MAKE_RUN)
+    status = product.wait_until_indexed(39, timeout_s=180)
+    assert status["segments"] > 39
+
+    uploaded = product.http.post("/api/v1/images", files={"file": ("uploaded.jpg", coco[39].read_bytes(), "image/jpeg")})
+    assert uploaded.status_code == 202, uploaded.text
+    product.wait_until_indexed(40)
+    captions = _one_caption_each(coco)
+    found = sum(
+        name in {match["image_name"] for match in product.search(caption, top_k=10)["matches"]}
+        for name, caption in captions.items()
+    )
+    assert found >= 0.6 * len(captions), f"{found} of {len(captions)} captions find their photo among the first 10 of 40"
+
+    by_picture = product.search_by_picture(coco[0].read_bytes(), top_k=1)
+    assert by_picture["matches"][0]["image_name"] == coco[0].name
+    assert by_picture["matches"][0]["score"] > 0.99
+    rating = {"user_feedback": 10, "jwt": by_picture["matches"][0]["jwt"], "image_id": by_picture["matches"][0]["image_id"]}
+    assert product.http.post("/api/v1/create-feedback", json=rating).status_code == 201
+    _check_a_region(product)
+
+    (product.images / coco[0].name).rename(product.images / "renamed.jpg")
+    (product.images / coco[1].name).unlink()
+    product.kill()
+    product.start_and_wait(MAKE_RUN)
+    product.wait_until_indexed(39)
+    assert product.search_by_picture(coco[0].read_bytes(), top_k=1)["matches"][0]["image_name"] == "renamed.jpg"
+    assert product.http.post("/api/v1/create-feedback", json=rating).status_code == 409
+    product.interrupt()
+    wait_for("the port is free", lambda: _refuses(product), timeout_s=10)
+    assert disagreements(product.images, product.state) == []
+
+
+def _one_caption_each(coco: list[Path]) -> dict[str, str]:
+    """A caption by the name that the photo has in the product; the last photo is uploaded under another."""
+    annotations = json.loads((coco[0].parents[1] / "annotations" / "captions_train2017.json").read_text())
+    by_id = {caption["image_id"]: caption["caption"] for caption in annotations["annotations"]}
+    captions = {photo.name: by_id[int(photo.stem)] for photo in coco}
+    captions["uploaded.jpg"] = captions.pop(coco[-1].name)
+    return captions
+
+
+def _check_a_region(product: Product) -> None:
+    region = product.search("a person", scope="segments", top_k=1)["matches"][0]
     x, y, width, height = region["segment"]["bbox"]
-    assert width > 0
-    assert height > 0
-    assert 0 <= x <= region["width"]
-    assert 0 <= y <= region["height"]
-    mask = product.http.get(region["segment"]["mask_url"])
-    assert mask.headers["content-type"] == "image/png"
+    assert 0 <= x < x + width <= region["width"] + 1
+    assert 0 <= y < y + height <= region["height"] + 1
+    assert product.http.get(region["segment"]["mask_url"]).headers["content-type"] == "image/png"
     again = product.http.post(f"/api/v1/images/{region['image_id']}/segment", json={"mode": "full"})
     assert again.status_code == 200, again.text
+
+
+def _refuses(product: Product) -> bool:
+    try:
+        product.http.get("/health/live")
+    except httpx.TransportError:
+        return True
+    return False
 
 
 def test_without_any_weights_it_starts_says_so_and_answers_503(tmp_path: Path) -> None:
