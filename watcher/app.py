@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import NamedTuple
 
 import structlog
@@ -33,6 +34,8 @@ from watcher.vigil import Vigil, report_progress
 from watcher.worker import Worker, WorkerLimits
 
 log = structlog.get_logger()
+
+_RESTART_PAUSE_S = 1.0
 
 
 class RunningWatcher(NamedTuple):
@@ -145,29 +148,35 @@ def _assemble(
 async def _start(stack: AsyncExitStack, settings: WatcherSettings, parts: Parts) -> None:
     """Everything that runs. What stands first here ends last."""
     await stack.enter_async_context(parts.observer)
-    await _run(stack, parts.sweeper.run(), "sweeper")
-    await _run(stack, parts.worker.beat(), "heartbeat")
+    await _run(stack, parts.sweeper.run, "sweeper")
+    await _run(stack, parts.worker.beat, "heartbeat")
     stack.push_async_callback(parts.worker.drain, settings.shutdown_grace_s * 0.6)
-    await _run(stack, parts.worker.run(), "worker")
-    await _run(stack, parts.intake.run(), "intake")
-    await _run(stack, parts.scanner.run(parts.intake), "scanner")
+    await _run(stack, parts.worker.run, "worker")
+    await _run(stack, parts.intake.run, "intake")
+    await _run(stack, partial(parts.scanner.run, parts.intake), "scanner")
     vigil = Vigil(parts.folder, parts.ledger, parts.observer, parts.scanner)
     await vigil.begin()
-    await _run(stack, vigil.run(), "vigil")
-    await _run(stack, parts.reconciler.run(), "reconciler")
-    await _run(stack, report_progress(parts.ledger, parts.metrics), "progress")
+    await _run(stack, vigil.run, "vigil")
+    await _run(stack, parts.reconciler.run, "reconciler")
+    await _run(stack, partial(report_progress, parts.ledger, parts.metrics), "progress")
 
 
-async def _run(stack: AsyncExitStack, work: Coroutine[None, None, None], name: str) -> None:
-    """Run a service until the stack unwinds. Should one end by itself, the log tells: it is a bug."""
-    task = asyncio.create_task(work, name=name)
-    task.add_done_callback(_note_end)
+async def _run(stack: AsyncExitStack, work: Callable[[], Awaitable[None]], name: str) -> None:
+    """Run a service until the stack unwinds."""
+    task = asyncio.create_task(kept_alive(work, name), name=name)
     stack.push_async_callback(_cancel, task)
 
 
-def _note_end(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        log.critical("service_died", service=task.get_name(), exc_info=task.exception())
+async def kept_alive(work: Callable[[], Awaitable[None]], name: str) -> None:
+    """One that fails is a bug; it is told, and started again, since what it works on lies in the ledger and a deaf watcher helps nobody."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.critical("service_died", service=name, restart_in_s=_RESTART_PAUSE_S, exc_info=True)
+        else:
+            log.critical("service_ended", service=name, restart_in_s=_RESTART_PAUSE_S)
+        await asyncio.sleep(_RESTART_PAUSE_S)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
