@@ -31,7 +31,7 @@ def _png(read_at: ReadAt, size: int) -> bool:
 
 
 def _gif(read_at: ReadAt, size: int) -> bool:
-    return _tail(read_at, size).rstrip(b"\x00").endswith(b"\x3b")
+    return _tail(read_at, size).rstrip(b"\x00").endswith(b"\x00\x3b")  # the end of the last block, then the trailer
 
 
 def _riff(read_at: ReadAt, size: int) -> bool:
