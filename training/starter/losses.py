@@ -17,6 +17,7 @@ def contrastive(left: Tensor, right: Tensor, scale: Tensor, target: Tensor | Non
 
 def likeness(original: Tensor, share: float, temperature: float = 0.1) -> Tensor:
     """Targets for `contrastive`: `share` of the mass goes to captions that the untouched encoder finds alike."""
+    original = functional.normalize(original, dim=1)
     alike = (original @ original.T / temperature).softmax(1)
     return (1 - share) * torch.eye(len(original)) + share * alike
 

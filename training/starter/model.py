@@ -13,6 +13,7 @@ from transformers import AutoModel
 DIM = 512
 HEADS = 8
 CHANNELS = 1280
+CELL_DROP = 0.15
 
 
 class FoldedConv(nn.Module):
@@ -96,15 +97,17 @@ class ImageHead(nn.Module):
         nn.init.constant_(self.trust.bias, 0.5)
         self.sharpness = nn.Parameter(torch.tensor(0.7))
         self.dropout = nn.Dropout(dropout)
+        self.cell_dropout = nn.Dropout2d(CELL_DROP)
 
     def class_logits(self, features: Tensor) -> Tensor:
         logits: Tensor = self.classifier(features.mean((2, 3)))
         return logits
 
     def forward(self, features: Tensor, logits: Tensor) -> Tensor:
-        pooled = features.mean((2, 3))
-        mean = self.mean(self.dropout(pooled))
         cells = features.flatten(2).transpose(1, 2)  # (n, 49, channels)
+        cells = self.cell_dropout(cells.unsqueeze(-1)).squeeze(-1)  # whole places of the picture, not channels
+        pooled = cells.mean(1)
+        mean = self.mean(self.dropout(pooled))
         attention = self.keys(cells).softmax(1).transpose(1, 2)  # (n, heads, 49)
         values = self.values(cells).transpose(1, 2).unflatten(1, (HEADS, DIM // HEADS))
         picked = self.mix(self.dropout((values @ attention.unsqueeze(-1)).flatten(1)))

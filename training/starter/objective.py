@@ -50,7 +50,9 @@ class Batch:
     maps: Tensor
     probs: Tensor
     captions: list[str]
-    """Of the first of the photos; the rest have none."""
+    """Of the first photos, the others have none."""
+    second: list[str]
+    """Another caption of each of them."""
     classes: Tensor
     names: list[str]
     prompted: list[str]
@@ -73,10 +75,14 @@ def draw(corpus: Corpus, rows: list[int], weights: Weights, chance: random.Rando
     likely = seen.sum(0).topk(weights.classes // 2).indices.tolist()
     classes = sorted(set(likely) | set(chance.sample(range(1000), weights.classes // 2)))
     names = [synonym(corpus.names[index], chance) for index in classes]
+    if chance.random() < 0.5:
+        maps = maps[..., ::-1]
+    drawn = [chance.sample(corpus.captions[corpus.train.names[row]], 2) for row in rows]
     return Batch(
         maps=as_batch(maps),
         probs=seen,
-        captions=[chance.choice(corpus.captions[corpus.train.names[row]]) for row in rows],
+        captions=[first for first, _ in drawn],
+        second=[second for _, second in drawn],
         classes=torch.tensor(classes),
         names=names,
         prompted=[prompt(name, chance) for name in names],
@@ -86,7 +92,8 @@ def draw(corpus: Corpus, rows: list[int], weights: Weights, chance: random.Rando
 
 def terms(model: Starter, batch: Batch, tokenize: Words, original: Original, weights: Weights) -> dict[str, Tensor]:
     """The weighted terms; their sum is the loss."""
-    captions = model.texts(tokenize, batch.captions)
+    both = model.texts(tokenize, batch.captions + batch.second)
+    captions, second = both[: len(batch.captions)], both[len(batch.captions) :]
     short = model.texts(tokenize, batch.prompted + batch.words)
     names, scale = short[: len(batch.names)], model.scale()
     with torch.autocast("cpu", torch.bfloat16):
@@ -94,12 +101,13 @@ def terms(model: Starter, batch: Batch, tokenize: Words, original: Original, wei
         logits, images = (found.float() for found in model.image.from_features(features))
         fakes = model.image.from_features(_painted(model, features.detach(), batch.classes))[1].float()
     rows = functional.normalize(model.image.head.names[batch.classes], dim=1)
-    alike = likeness(original(batch.captions), weights.softness)
+    alike = likeness(original(batch.captions) + original(batch.second), weights.softness)
+    captioned = images[: len(captions)]
     named = contrastive(rows, names, scale) + soft_contrastive(images, names, batch.probs[:, batch.classes], scale)
     anchored = torch.cat([captions[:ANCHORED_CAPTIONS], short])
     theirs = original(batch.captions[:ANCHORED_CAPTIONS] + batch.names + batch.words)
     return {
-        "pairs": contrastive(images[: len(captions)], captions, scale, alike),
+        "pairs": 0.5 * (contrastive(captioned, captions, scale, alike) + contrastive(captioned, second, scale, alike)),
         "names": weights.names * named,
         "painted": weights.painted * contrastive(fakes, names, scale),
         "keep": weights.keep * keep_classes(logits, batch.probs),

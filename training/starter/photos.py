@@ -14,8 +14,8 @@ from PIL import Image, ImageEnhance
 
 Split = Literal["train", "dev", "test"]
 SIDE = 224
-SERVED_SIDE = 256
-"""Random crops show things larger than whole pictures do; serving a little larger makes up for it (Touvron et al. 2019, FixRes)."""
+SERVED_SIDE = 224
+"""Measured on dev: at 256 captions find 0.5 points more at R@10, but class names 5 points fewer of Caltech-101's objects."""
 MEAN = 0.5
 STD = 0.5
 """MobileNetV2 was trained on x / 127.5 - 1."""

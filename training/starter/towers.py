@@ -26,8 +26,8 @@ class Starter(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def scale(self) -> Tensor:
-        """Held at 1/0.03: a small set lets the temperature fall until the loss sees nothing but the hardest pair."""
-        return self.log_scale.exp().clamp(max=33.0)
+        """Held at 1/0.04: a small set lets the temperature fall until the loss sees nothing but the hardest pair."""
+        return self.log_scale.exp().clamp(max=25.0)
 
     def texts(self, tokenize: Words, texts: list[str], part: int = PART) -> Tensor:
         """Returns L2-normalised vectors (n, DIM), in the order of the texts."""

@@ -64,10 +64,11 @@ def groups(model: Starter, options: Options) -> list[dict[str, object]]:
     tuned = [*model.image.upper.parameters(), *model.image.head.classifier.parameters()]
     pretrained = {id(parameter) for parameter in tuned}
     head = [parameter for parameter in model.image.head.parameters() if id(parameter) not in pretrained]
-    head += [*model.text.project.parameters(), *model.text.widen.parameters(), model.log_scale]
+    head += [*model.text.project.parameters(), *model.text.widen.parameters()]
     return [
         {"params": head, "lr": options.head_lr, "weight_decay": 0.05},
         {"params": tuned, "lr": options.upper_lr, "weight_decay": 0.01},
+        {"params": [model.log_scale], "lr": 5 * options.head_lr, "weight_decay": 0.0},
         {"params": list(model.text.layers.parameters()), "lr": options.text_lr, "weight_decay": 0.01},
     ]
 
