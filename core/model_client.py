@@ -103,6 +103,7 @@ async def _error_of(answer: aiohttp.ClientResponse) -> ImageSearchError:
         return ImageRejected(Reason(code), detail)
     if code == "internal_server_error":
         return ModelCrashed("the models failed on this input")
-    after_s = float(answer.headers.get("Retry-After", "5"))
+    given = answer.headers.get("Retry-After", "")
+    after_s = float(given) if given.isdecimal() else 5.0  # a proxy in between may send a date
     known = {"overloaded": Overloaded, "no_model": NoModel}
     return known.get(code, ModelUnavailable)(detail, retry_after_s=after_s)

@@ -28,11 +28,11 @@ async def analyse(request: web.Request) -> web.Response:
     segments = _option(request, "segments", SegmentMode, SegmentMode.STANDARD)
     priority = _option(request, "priority", Priority, Priority.INGEST)
     with engine.admitted(priority):
-        try:
-            image = await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            raise ImageRejected(Reason.TOO_MANY_BYTES, "the file is larger than allowed") from None
-        async with asyncio.timeout(request.app[REQUEST_TIMEOUT_S]):
+        async with asyncio.timeout(request.app[REQUEST_TIMEOUT_S]):  # a body that never ends must not keep its place for ever
+            try:
+                image = await request.read()
+            except web.HTTPRequestEntityTooLarge:
+                raise ImageRejected(Reason.TOO_MANY_BYTES, "the file is larger than allowed") from None
             return json_answer(await engine.analyse(image, segments=segments, priority=priority))
 
 
