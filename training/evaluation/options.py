@@ -18,30 +18,32 @@ class EvaluateOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     profile: str = Field(
-        default="starter", description="what `MODEL_PROFILE` names: `starter`, `clip`, or a folder of the models"
+        default="starter", description="What `MODEL_PROFILE` names: `starter`, `clip`, or a folder of the models."
     )
-    models_dir: Path = Field(default=Path("models"), description="where the models lie; nothing is downloaded")
+    models_dir: Path = Field(default=Path("models"), description="Where the models lie; nothing is downloaded.")
     labelled: Path | None = Field(
-        default=None, description="a folder of pictures per label; or `query/` and `gallery/` with such folders each"
+        default=None, description="A folder of pictures per label; or `query/` and `gallery/` with such folders each."
     )
-    captions: Path | None = Field(default=None, description="a captions file (.json, .jsonl, .csv, .tsv, .txt); wants `pictures`")
-    pictures: Path | None = Field(default=None, description="the folder that the captions file names pictures in")
-    split: Split | None = Field(default=None, description="which split to measure, where folder or captions file have splits")
+    captions: Path | None = Field(
+        default=None, description="A captions file (.json, .jsonl, .csv, .tsv, .txt); wants `pictures`."
+    )
+    pictures: Path | None = Field(default=None, description="The folder that the captions file names pictures in.")
+    split: Split | None = Field(default=None, description="Which split to measure, where folder or captions file have splits.")
     templates: tuple[str, ...] = Field(
-        default=("a photo of a {}", "{}"), min_length=1, description="what is asked for a label's name; `{}` is the name"
+        default=("a photo of a {}", "{}"), min_length=1, description="What is asked for a label's name; `{}` is the name."
     )
     names: Path | None = Field(
-        default=None, description="a JSON object from folder name to the words to ask for; else the name, `_` as a space"
+        default=None, description="A JSON object from folder name to the words to ask for; else the name, `_` as a space."
     )
-    ways: int = Field(default=5, ge=2, description="few-shot: labels in an episode")
-    shots: int = Field(default=5, ge=1, description="few-shot: known pictures of each label")
-    queries: int = Field(default=10, ge=1, description="few-shot: pictures of each label that are asked about")
-    episodes: int = Field(default=200, ge=2, description="few-shot: episodes drawn")
-    limit: int | None = Field(default=None, ge=1, description="measure at most this many pictures of each set, drawn by seed")
-    seed: int = Field(default=7, ge=0, description="of every draw: the limit, episodes, intervals, examples")
-    threads: int = Field(default=0, ge=0, description="threads of the runtimes; 0: as many as there are cores")
-    device: str = Field(default="auto", description="`auto`, `cpu`, `cuda`, `mps`")
-    report: Path = Field(default=Path("report"), description="the folder that the report is written into")
+    ways: int = Field(default=5, ge=2, description="Few-shot: labels in an episode.")
+    shots: int = Field(default=5, ge=1, description="Few-shot: known pictures of each label.")
+    queries: int = Field(default=10, ge=1, description="Few-shot: pictures of each label that are asked about.")
+    episodes: int = Field(default=200, ge=2, description="Few-shot: episodes drawn.")
+    limit: int | None = Field(default=None, ge=1, description="Measure at most this many pictures of each set, drawn by seed.")
+    seed: int = Field(default=7, ge=0, description="Of every draw: the limit, episodes, intervals, examples.")
+    threads: int = Field(default=0, ge=0, description="Threads of the runtimes; 0: as many as there are cores.")
+    device: str = Field(default="auto", description="`auto`, `cpu`, `cuda`, `mps`.")
+    report: Path = Field(default=Path("report"), description="The folder that the report is written into.")
 
     @field_validator("templates")
     @classmethod

@@ -13,12 +13,14 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from training.evaluation.evaluation import Evaluation, LabelScores, NameScores
+from training.evaluation.options import EvaluateOptions
 from training.evaluation.scores import FewShot, Retrieval
 
 Size = tuple[float, float]
 
 _DEEPEST = 100
-_RANK_EDGES = (1, 2, 6, 11, 51, 101, 501, 1001)
+_RANK_EDGES = (1, 2, 6, 11, 51, 101, 501)
+_MOST_BINS = 25
 _MOST_NAMED = 40
 _MOST_NUMBERED = 15
 
@@ -61,7 +63,7 @@ def of(evaluation: Evaluation) -> tuple[Plot, ...]:
         plots.append(_recall("recall_labels", "Pictures of the same label: found among the first k", by_tower))
     few = {tower.card.model_name: tower.few_shot for tower in evaluation.towers if tower.few_shot}
     if few:
-        plots.append(_few_shot(few, evaluation.options.ways, evaluation.options.shots))
+        plots.append(_few_shot(few, evaluation.options))
     if evaluation.labelled:
         plots.append(_confusion(evaluation.labelled, evaluation.labelled.zero_shot[0]))
     return tuple(plots)
@@ -77,8 +79,8 @@ def _recall(name: str, title: str, found: dict[str, Retrieval]) -> Plot:
         ticks = [k for k in (1, 2, 5, 10, 20, 50, 100) if k <= max(scores.candidates for scores in found.values())]
         axes.set_xticks(ticks, [str(k) for k in ticks])
         axes.set_xticks([], minor=True)
-        axes.set(xlabel="k", ylabel="queries with a right answer, %", ylim=(0, 100))
-        _legend(axes, theme)
+        axes.set(xlabel="k", ylabel="queries with a right answer, %", ylim=(0, 102))
+        axes.legend(frameon=False, labelcolor=theme.ink, loc="lower right")
 
     shares = [f"{label}: {_points(scores)}" for label, scores in found.items()]
     return _plot(name, title, f"Curves of the share of queries with a right answer among the first k. {'; '.join(shares)}.", draw)
@@ -87,7 +89,7 @@ def _recall(name: str, title: str, found: dict[str, Retrieval]) -> Plot:
 def _ranks(found: dict[str, Retrieval]) -> Plot:
     most = max(scores.candidates for scores in found.values())
     edges = [edge for edge in _RANK_EDGES if edge <= most] + [most + 1]
-    names = [str(low) if high - low == 1 else f"{low}–{high - 1}" for low, high in pairwise(edges)]
+    names = [str(low) if high - low == 1 else f"{low}–{high - 1:,}" for low, high in pairwise(edges)]
     shares = {label: np.histogram(scores.first_ranks, edges)[0] / scores.queries * 100 for label, scores in found.items()}
 
     def draw(axes: Axes, theme: _Theme) -> None:
@@ -96,26 +98,33 @@ def _ranks(found: dict[str, Retrieval]) -> Plot:
             axes.bar(np.arange(len(names)) + (n + 0.5) * width - 0.4, heights, width, color=colour, label=label)
         axes.set_xticks(range(len(names)), names)
         axes.set(xlabel="rank of the first right answer", ylabel="queries, %")
-        _legend(axes, theme)
+        axes.legend(frameon=False, labelcolor=theme.ink)
 
     medians = [f"{label}: median rank {scores.median_rank:g}" for label, scores in found.items()]
     alt = f"Bars of how many queries find their first right answer at which rank. {'; '.join(medians)}."
     return _plot("ranks", "Where the right answer comes", alt, draw)
 
 
-def _few_shot(found: dict[str, FewShot], ways: int, shots: int) -> Plot:
+def _few_shot(found: dict[str, FewShot], options: EvaluateOptions) -> Plot:
+    bins = _accuracy_bins(min(scores.accuracies.min() for scores in found.values()), options.ways * options.queries)
+
     def draw(axes: Axes, theme: _Theme) -> None:
-        lowest = min(scores.accuracies.min() for scores in found.values()) * 100
         for (label, scores), colour in zip(found.items(), _colours(theme, len(found)), strict=True):
-            bins = np.linspace(max(0.0, lowest - 2), 100, 21)
-            axes.hist(scores.accuracies * 100, bins=bins.tolist(), color=colour, alpha=0.65, label=label)
+            axes.hist(scores.accuracies * 100, bins=bins, color=colour, alpha=0.65, label=label)
             axes.axvline(scores.accuracy.mean, color=colour, linewidth=2)
         axes.set(xlabel="accuracy of an episode, %", ylabel="episodes")
-        _legend(axes, theme)
+        axes.legend(frameon=False, labelcolor=theme.ink)
 
     means = [f"{name}: {few.accuracy} % ({few.accuracy.low:.1f} to {few.accuracy.high:.1f})" for name, few in found.items()]
     alt = f"Histogram of the episodes' accuracies, the mean as a line. {'; '.join(means)}."
-    return _plot("few_shot", f"Few-shot: {ways} labels, {shots} known pictures of each", alt, draw)
+    return _plot("few_shot", f"Few-shot: {options.ways} labels, {options.shots} known pictures of each", alt, draw)
+
+
+def _accuracy_bins(lowest: float, asked: int) -> list[float]:
+    """Edges between the accuracies that an episode of so many queries can have, per cent: none is empty for arithmetic's sake."""
+    first = int(lowest * asked + 0.5)
+    width = -(-(asked + 1 - first) // _MOST_BINS)
+    return [(count - 0.5) / asked * 100 for count in range(first, asked + width + 1, width)]
 
 
 def _confusion(labelled: LabelScores, names: NameScores) -> Plot:
@@ -162,10 +171,6 @@ def _drawn(draw: _Draw, theme: _Theme, size: Size) -> bytes:
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=130)
     return png.getvalue()
-
-
-def _legend(axes: Axes, theme: _Theme) -> None:
-    axes.legend(frameon=False, labelcolor=theme.ink)
 
 
 def _colours(theme: _Theme, count: int) -> list[str]:

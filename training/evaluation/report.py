@@ -92,15 +92,18 @@ def _headlines(evaluation: Evaluation) -> list[tuple[str, str]]:
     """The few numbers that tell most: what is asked, and the per cent."""
     shown = list[tuple[str, str]]()
     if found := evaluation.captioned:
-        shown.append(("captions find their picture among the first ten", str(found.text_to_image.recall_at[10])))
+        shown.append(("of captions find their picture among the first ten", str(found.text_to_image.recall_at[10])))
     if labelled := evaluation.labelled:
-        shown.append(("pictures are nearest to their label's name", str(labelled.zero_shot[0].scores.top_1)))
+        shown.append(("of pictures are nearest to their label's name", str(labelled.zero_shot[0].scores.top_1)))
     first = evaluation.towers[0]
     if first.image_to_image:
-        shown.append(("pictures have one of their own label nearest", str(first.image_to_image.recall_at[1])))
+        shown.append(("of pictures have one of their own label nearest", str(first.image_to_image.recall_at[1])))
     if first.few_shot:
         options = evaluation.options
         shown.append(
-            (f"right among {options.ways} labels with {options.shots} known pictures each", str(first.few_shot.accuracy))
+            (
+                f"of pictures are told right among {options.ways} labels with {options.shots} known pictures each",
+                str(first.few_shot.accuracy),
+            )
         )
     return shown

@@ -1,4 +1,7 @@
-"""Scores from L2-normalised vectors and the keys of what belongs together. All shares are in per cent; ranks count from 1."""
+"""Scores from L2-normalised vectors and the keys of what belongs together. All shares are in per cent; ranks count from 1.
+
+The numbers are those of `torchmetrics.functional.retrieval`, which takes one query at a time and a cosine below 0 for not found.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix  # type: ignore[import-untyped]
+from sklearn.metrics import confusion_matrix
 
 from training.evaluation.intervals import Estimate, Rows, of_repeated, of_resampled
 
