@@ -1,20 +1,28 @@
-"""Towers from `transformers` checkpoints: any CLIP-like dual encoder, and any image-only backbone.
-
-Preparing is the checkpoint's own image processor, on Pillow: the resampling that CLIP was trained with, and free of shared state.
-"""
+"""Towers from `transformers` checkpoints: any CLIP-like dual encoder, two towers of their own, and any image-only backbone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-import transformers
 
 from core.decode import Pixels
 from core.schemas import ModelCard, Space
+from model_service.backbones import (
+    ImageBackbone,
+    Pooling,
+    TextBackbone,
+    UnusableCheckpoint,
+    load_image_backbone,
+    load_image_processor,
+    load_text_backbone,
+    load_tokenizer,
+    longest_text,
+    pooled,
+)
 from model_service.framing import bounded_aspect
 from model_service.parts import Tensor
 from model_service.weights import Checkpoint
@@ -22,50 +30,53 @@ from model_service.weights import Checkpoint
 _GREY: Pixels = np.full((64, 64, 3), 128, dtype=np.uint8)
 
 
-class UnusableCheckpoint(Exception):
-    """The checkpoint does not hold what it takes; `str` says what is missing."""
-
-
 @dataclass(frozen=True, slots=True)
 class TransformersImageTower:
-    """An image-only backbone such as ResNet: its pooled output."""
+    """Pictures alone: a backbone's pooled output, projected where the checkpoint has a projection."""
 
-    model: Any
+    backbone: ImageBackbone
     processor: Any
     space: Space
     card: ModelCard
 
     def prepare(self, pixels: Pixels) -> Tensor:
-        return _prepared(self.processor, pixels)
+        return prepared(self.processor, pixels)
 
     def embed(self, prepared: Sequence[Tensor]) -> Tensor:
-        return _image_features(self.model, np.stack(prepared))
+        return _image_features(self.backbone, np.stack(prepared))
 
 
 @dataclass(frozen=True, slots=True)
 class TransformersDualEncoder:
-    """Both towers of a CLIP-like checkpoint. `embed_texts` wants one thread at a time: a tokenizer keeps its padding as state."""
+    """Pictures and words. `embed_texts` wants one thread at a time: a tokenizer keeps its padding as state."""
 
-    model: Any
-    processor: Any
+    images: TransformersImageTower
     tokenizer: Any
+    text_features: Callable[[Any], torch.Tensor]
+    """Of tokens on the model's device: (n, dim)."""
     max_tokens: int
     padding: str | bool
-    space: Space
-    card: ModelCard
+
+    @property
+    def space(self) -> Space:
+        return self.images.space
+
+    @property
+    def card(self) -> ModelCard:
+        return self.images.card
 
     def prepare(self, pixels: Pixels) -> Tensor:
-        return _prepared(self.processor, pixels)
+        return self.images.prepare(pixels)
 
     def embed(self, prepared: Sequence[Tensor]) -> Tensor:
-        return _image_features(self.model, np.stack(prepared))
+        return self.images.embed(prepared)
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         tokens = self.tokenizer(
             list(texts), padding=self.padding, truncation=True, max_length=self.max_tokens, return_tensors="pt"
-        ).to(self.model.device)
+        ).to(_device(self.images.backbone))
         with torch.inference_mode():
-            return _normalised(_pooled(self.model.get_text_features(**tokens)))
+            return _normalised(self.text_features(tokens))
 
 
 def chosen_device(wanted: str, threads: int) -> str:
@@ -82,51 +93,64 @@ def chosen_device(wanted: str, threads: int) -> str:
 
 
 def load_dual_encoder(checkpoint: Checkpoint, *, device: str, model_name: str) -> TransformersDualEncoder:
-    """Raises UnusableCheckpoint, and whatever `transformers` raises for a damaged folder."""
-    model, processor = _loaded(checkpoint, device)
+    """One checkpoint with both towers. Raises UnusableCheckpoint, and whatever `transformers` raises for a damaged folder."""
+    images = _loaded(checkpoint, device, model_name, text=True)
+    model = images.backbone.model
     if not hasattr(model, "get_text_features") or not hasattr(model, "get_image_features"):
         raise UnusableCheckpoint("it is no dual encoder of words and pictures")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.path, local_files_only=True)
-    positions = getattr(model.config.text_config, "max_position_embeddings", None) or 512
+    tokenizer = load_tokenizer(checkpoint.path)
     return TransformersDualEncoder(
-        model=model,
-        processor=processor,
+        images=images,
         tokenizer=tokenizer,
-        max_tokens=min(int(tokenizer.model_max_length), int(positions)),
+        text_features=lambda tokens: pooled(model.get_text_features(**tokens)),
+        max_tokens=longest_text(tokenizer, model),
         padding="max_length" if model.config.model_type.startswith("siglip") else True,  # SigLIP was trained on padded text
-        space=_space(checkpoint, model, processor, model_name, text=True),
-        card=_card(checkpoint, device, model_name),
     )
+
+
+def load_two_towers(
+    images: Checkpoint, texts: Checkpoint, *, pooling: Pooling, device: str, model_name: str
+) -> TransformersDualEncoder:
+    """Two checkpoints, each with a projection into their common space. Raises as `load_dual_encoder`."""
+    both = Checkpoint(images.path, images.name, images.joined_with(texts))
+    tower = _loaded(both, device, model_name, text=True)
+    backbone = load_text_backbone(texts.path, pooling).to(device)
+    tokenizer = load_tokenizer(texts.path)
+    dual = TransformersDualEncoder(
+        images=tower,
+        tokenizer=tokenizer,
+        text_features=_words(backbone),
+        max_tokens=longest_text(tokenizer, backbone.model),
+        padding=True,
+    )
+    found = dual.embed_texts(["a photo"]).shape[1]
+    if found != tower.space.dim:
+        raise UnusableCheckpoint(f"its towers do not meet: pictures have {tower.space.dim} numbers, words {found}")
+    return dual
 
 
 def load_image_tower(checkpoint: Checkpoint, *, device: str, model_name: str) -> TransformersImageTower:
     """As `load_dual_encoder`, of pictures alone."""
-    model, processor = _loaded(checkpoint, device)
-    space = _space(checkpoint, model, processor, model_name, text=False)
-    return TransformersImageTower(model, processor, space, _card(checkpoint, device, model_name))
+    return _loaded(checkpoint, device, model_name, text=False)
 
 
-def _loaded(checkpoint: Checkpoint, device: str) -> tuple[Any, Any]:
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    model, report = transformers.AutoModel.from_pretrained(
-        checkpoint.path, local_files_only=True, dtype=torch.float32, output_loading_info=True
-    )
-    absent = sorted(map(str, report["missing_keys"]))
-    if absent:  # transformers fills these with random numbers
-        raise UnusableCheckpoint(f"it lacks {len(absent)} weights, {absent[0]} among them")
-    processor = transformers.AutoImageProcessor.from_pretrained(checkpoint.path, local_files_only=True, backend="pil")
-    return model.eval().to(device), processor
+def prepared(processor: Any, pixels: Pixels) -> Tensor:
+    """One picture as its backbone takes it: (3, h, w)."""
+    found = processor(images=bounded_aspect(pixels), input_data_format="channels_last", return_tensors="np")
+    return np.asarray(found["pixel_values"][0], dtype=np.float32)
 
 
-def _space(checkpoint: Checkpoint, model: Any, processor: Any, model_name: str, *, text: bool) -> Space:
+def _words(backbone: TextBackbone) -> Callable[[Any], torch.Tensor]:
+    return lambda tokens: torch.as_tensor(backbone(tokens["input_ids"], tokens["attention_mask"]))
+
+
+def _loaded(checkpoint: Checkpoint, device: str, model_name: str, *, text: bool) -> TransformersImageTower:
     """Embeds a grey picture to learn the dimension."""
-    dim = _image_features(model, _prepared(processor, _GREY)[None]).shape[1]
-    return Space(collection=checkpoint.collection, model_name=model_name, dim=dim, text=text)
-
-
-def _card(checkpoint: Checkpoint, device: str, model_name: str) -> ModelCard:
-    return ModelCard(
+    backbone = load_image_backbone(checkpoint.path).to(device)
+    processor = load_image_processor(checkpoint.path)
+    dim = _image_features(backbone, prepared(processor, _GREY)[None]).shape[1]
+    space = Space(collection=checkpoint.collection, model_name=model_name, dim=dim, text=text)
+    card = ModelCard(
         role="embedder",
         model_name=model_name,
         source=checkpoint.name,
@@ -135,28 +159,17 @@ def _card(checkpoint: Checkpoint, device: str, model_name: str) -> ModelCard:
         device=device,
         precision="float32",
     )
+    return TransformersImageTower(backbone, processor, space, card)
 
 
-def _prepared(processor: Any, pixels: Pixels) -> Tensor:
-    prepared = processor(images=bounded_aspect(pixels), input_data_format="channels_last", return_tensors="np")
-    return np.asarray(prepared["pixel_values"][0], dtype=np.float32)
-
-
-def _image_features(model: Any, pixels: Tensor) -> Tensor:
-    batch = torch.from_numpy(pixels).to(model.device)
+def _image_features(backbone: ImageBackbone, pixels: Tensor) -> Tensor:
+    batch = torch.from_numpy(pixels).to(_device(backbone))
     with torch.inference_mode():
-        output = (
-            model.get_image_features(pixel_values=batch) if hasattr(model, "get_image_features") else model(pixel_values=batch)
-        )
-        return _normalised(_pooled(output))
+        return _normalised(backbone(batch))
 
 
-def _pooled(output: Any) -> torch.Tensor:
-    """`transformers` 5 answers an output object whose pooled output is the projected embedding; 4 answered the tensor."""
-    if isinstance(output, torch.Tensor):
-        return output
-    pooled = getattr(output, "pooler_output", None)
-    return torch.as_tensor(output.last_hidden_state[:, 0] if pooled is None else pooled)
+def _device(backbone: ImageBackbone) -> torch.device:
+    return next(backbone.parameters()).device
 
 
 def _normalised(features: torch.Tensor) -> Tensor:

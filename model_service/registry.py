@@ -17,7 +17,7 @@ import structlog
 from core.errors import NoModel
 from model_service import profile_toml
 from model_service.parts import ImageTower, Parts, Segmenter, TextTower
-from model_service.profile_toml import DESCRIPTION, SegmenterEntry, TowerEntry
+from model_service.profile_toml import DESCRIPTION, EmbedderEntry, ImageEntry, SegmenterEntry
 from model_service.settings import ModelSettings
 from model_service.weights import NotFetched, Weights, base_name, public_name
 
@@ -51,30 +51,33 @@ def _profile(settings: ModelSettings, starter: Path) -> Parts:
     if profile not in {"auto", "clip"}:
         return _folder_profile(settings, profile, starter)
     try:
-        return _Loading(settings).clip()
+        return _Loading(settings, starter).clip()
     except NoModel as error:
         if profile == "clip" or not (starter / DESCRIPTION).is_file():
             raise
         log.warning("profile_fell_back", wanted="clip", used="starter", detail=str(error))
         fallback = f"FALLBACK: the small starter model answers, less well than CLIP would. {error} Then restart."
-        return _Loading(settings, may_fetch=False, notices=[fallback]).folder("starter", starter)
+        return _Loading(settings, starter, may_fetch=False, notices=[fallback]).folder("starter", starter)
 
 
 def _folder_profile(settings: ModelSettings, profile: str, starter: Path) -> Parts:
     """Raises NoModel."""
     if profile != "starter":
-        return _Loading(settings).folder(profile, settings.models_dir / profile)
+        return _Loading(settings, starter).folder(profile, settings.models_dir / profile)
     if not (starter / DESCRIPTION).is_file():
         text = "This installation ships no starter model: set MODEL_PROFILE to clip, auto or the name of a folder in MODELS_DIR."
         raise NoModel(text, retry_after_s=_RETRY_AFTER_S)
-    return _Loading(settings, may_fetch=False).folder("starter", starter)  # starter promises that nothing is downloaded
+    return _Loading(settings, starter, may_fetch=False).folder("starter", starter)  # starter promises that nothing is downloaded
 
 
 class _Loading:
     """One attempt at one profile; gathers the notices on its way."""
 
-    def __init__(self, settings: ModelSettings, *, may_fetch: bool = True, notices: list[str] | None = None) -> None:
+    def __init__(
+        self, settings: ModelSettings, starter: Path, *, may_fetch: bool = True, notices: list[str] | None = None
+    ) -> None:
         self._settings = settings
+        self._starter = starter
         self._weights = Weights(settings.models_dir, hub_timeout_s=settings.hub_timeout_s, may_fetch=may_fetch)
         self._threads = settings.model_threads or os.cpu_count() or 1
         self._notices = notices or []
@@ -82,10 +85,10 @@ class _Loading:
     def clip(self) -> Parts:
         """Raises NoModel when the dual encoder cannot be had; the other parts may be missing."""
         models_dir = self._settings.models_dir
-        dual = self._dual_encoder(TowerEntry(model=self._settings.clip_model, name="CLIP"), models_dir)
+        dual = self._dual_encoder(EmbedderEntry(model=self._settings.clip_model, name="CLIP"), models_dir)
         image = None
         if self._settings.image_model != _NONE:
-            image = self._optional_image_tower(TowerEntry(model=self._settings.image_model, name="ResNet"), models_dir)
+            image = self._optional_image_tower(ImageEntry(model=self._settings.image_model, name="ResNet"), models_dir)
         return self._assembled("clip", dual, image, self._segmenter(None, models_dir))
 
     def folder(self, name: str, folder: Path) -> Parts:
@@ -95,14 +98,16 @@ class _Loading:
         image = self._optional_image_tower(profile.image_embedder, folder) if profile.image_embedder else None
         return self._assembled(name, dual, image, self._segmenter(profile.segmenter, folder))
 
-    def _dual_encoder(self, entry: TowerEntry, folder: Path) -> DualEncoder:
+    def _dual_encoder(self, entry: EmbedderEntry, folder: Path) -> DualEncoder:
         """Raises NoModel."""
         beside = folder / entry.model
+        if entry.model == profile_toml.STARTER and not beside.exists():
+            return _loaded(entry.model, lambda: self._onnx(self._starter, entry.name))
         if entry.loader == "onnx" or (entry.loader is None and (beside / DESCRIPTION).is_file()):
             return _loaded(entry.model, lambda: self._onnx(beside, entry.name))
         return _loaded(entry.model, lambda: self._transformers_dual(entry, folder))
 
-    def _optional_image_tower(self, entry: TowerEntry, folder: Path) -> ImageTower | None:
+    def _optional_image_tower(self, entry: ImageEntry, folder: Path) -> ImageTower | None:
         try:
             return _loaded(entry.model, lambda: self._transformers_image(entry, folder))
         except NoModel as error:
@@ -114,14 +119,18 @@ class _Loading:
 
         return onnx_encoder.load(folder, model_name=name, threads=self._threads)
 
-    def _transformers_dual(self, entry: TowerEntry, folder: Path) -> DualEncoder:
+    def _transformers_dual(self, entry: EmbedderEntry, folder: Path) -> DualEncoder:
         checkpoint = self._weights.folder(_beside(folder, entry.model))
+        words = self._weights.folder(_beside(folder, entry.text.model)) if entry.text else None
         from model_service import encoders  # noqa: PLC0415 - as above
 
         device = encoders.chosen_device(self._settings.model_device, self._threads)
-        return encoders.load_dual_encoder(checkpoint, device=device, model_name=entry.name or base_name(entry.model))
+        name = entry.name or base_name(entry.model)
+        if entry.text is None or words is None:
+            return encoders.load_dual_encoder(checkpoint, device=device, model_name=name)
+        return encoders.load_two_towers(checkpoint, words, pooling=entry.text.pooling, device=device, model_name=name)
 
-    def _transformers_image(self, entry: TowerEntry, folder: Path) -> ImageTower:
+    def _transformers_image(self, entry: ImageEntry, folder: Path) -> ImageTower:
         checkpoint = self._weights.folder(_beside(folder, entry.model))
         from model_service import encoders  # noqa: PLC0415 - as above
 

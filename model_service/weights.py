@@ -24,6 +24,7 @@ ULTRALYTICS_ASSETS = "https://github.com/ultralytics/assets/releases/download/v8
 SECOND_SEGMENTER = "yoloe-11s-seg-pf.pt"
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_PROJECTION = "projection.safetensors"  # as backbones.PROJECTION, whose import would bring torch
 _CHUNK = 1 << 20
 _STALL_S = 30.0
 
@@ -45,6 +46,10 @@ class Checkpoint:
         """The name of the collection of its embedding space."""
         slug = re.sub(r"[^a-z0-9.]+", "-", base_name(self.name).lower()).strip("-.")
         return f"{slug or 'model'}-{self.revision[:8]}"
+
+    def joined_with(self, other: Checkpoint) -> str:
+        """The revision of a space that both make."""
+        return hashlib.sha256(f"{self.revision} {other.revision}".encode()).hexdigest()[:16]
 
 
 class Weights:
@@ -145,7 +150,7 @@ def is_complete(folder: Path) -> bool:
         except (OSError, ValueError, KeyError, AttributeError):
             return False
         return all((folder / shard).is_file() for shard in shards)
-    return bool(_weight_files(folder))
+    return any(path.name != _PROJECTION for path in _weight_files(folder))
 
 
 def base_name(name: str) -> str:

@@ -16,9 +16,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from PIL import Image
-
 from core.decode import IMAGE_SUFFIXES, DecodeLimits, Pixels, decode
 from core.errors import ImageRejected
 
@@ -169,10 +166,10 @@ def split_captioned(found: Captioned, share: float, seed: int) -> tuple[Captione
     return found.of(sorted(drawn[held_out:])), found.of(sorted(drawn[:held_out]))
 
 
-def read(path: Path) -> Pixels:
-    """An upright RGB picture, uint8 (h, w, 3), as ingestion would read it. Raises UnusablePictures."""
+def read(path: Path, *, min_side: int | None = None) -> Pixels:
+    """An upright RGB picture, uint8 (h, w, 3), as ingestion reads it; `min_side` as of `decode`. Raises UnusablePictures."""
     try:
-        return decode(path.read_bytes(), DecodeLimits()).pixels
+        return decode(path.read_bytes(), DecodeLimits(), min_side=min_side).pixels
     except (OSError, ImageRejected) as error:
         raise UnusablePictures(f"{path} cannot be read as a picture: {error}") from error
 
@@ -180,10 +177,6 @@ def read(path: Path) -> Pixels:
 def readable(paths: Sequence[Path]) -> list[bool]:
     """Whether each file opens as a picture: looked at once, before hours of training meet it."""
     return [_opens(path) for path in paths]
-
-
-def as_image(pixels: Pixels) -> Image.Image:
-    return Image.fromarray(np.ascontiguousarray(pixels))
 
 
 def _opens(path: Path) -> bool:

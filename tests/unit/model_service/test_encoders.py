@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from model_service import encoders, onnx_encoder
-from model_service.encoders import TransformersDualEncoder, TransformersImageTower, UnusableCheckpoint
+from model_service.backbones import UnusableCheckpoint
+from model_service.encoders import TransformersDualEncoder, TransformersImageTower
 from model_service.parts import Tensor
 from model_service.weights import Checkpoint
 from tests.unit.model_service.checkpoints import tiny_clip, tiny_onnx, tiny_resnet
