@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from training.pictures import Split
 
 SLOT = "{}"
+
+
+def _bare_slot(template: object) -> object:
+    """A command line takes a lone `{}` for an empty JSON object."""
+    return SLOT if template == {} else template
+
+
+Template = Annotated[str, BeforeValidator(_bare_slot)]
 
 
 class EvaluateOptions(BaseModel):
@@ -29,8 +37,10 @@ class EvaluateOptions(BaseModel):
     )
     pictures: Path | None = Field(default=None, description="The folder that the captions file names pictures in.")
     split: Split | None = Field(default=None, description="Which split to measure, where folder or captions file have splits.")
-    templates: tuple[str, ...] = Field(
-        default=("a photo of a {}", "{}"), min_length=1, description="What is asked for a label's name; `{}` is the name."
+    templates: tuple[Template, ...] = Field(
+        default=("a photo of a {}", "{}"),
+        min_length=1,
+        description="What is asked for a label, `{}` being its name; repeat it for more, and give those with a comma as a JSON list.",
     )
     names: Path | None = Field(
         default=None, description="A JSON object from folder name to the words to ask for; else the name, `_` as a space."

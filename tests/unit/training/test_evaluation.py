@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from pydantic_settings import CliApp
 
 from core.decode import DecodeLimits, decode
 from core.errors import NoModel
@@ -327,6 +328,20 @@ def test_labels_with_a_single_picture_have_no_image_to_image(options: Callable[.
 def test_options_that_do_not_fit_are_told(given: dict[str, object], said: str) -> None:
     with pytest.raises(ValidationError, match=re.escape(said)):
         EvaluateOptions.model_validate(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        (["{}"], ("{}",)),
+        (["a photo of a {}", "the {}"], ("a photo of a {}", "the {}")),
+        (['["a {}, on white", "{}"]'], ("a {}, on white", "{}")),
+    ],
+)
+def test_templates_come_through_a_command_line(given: list[str], taken: tuple[str, ...]) -> None:
+    arguments = ["--labelled", "photos", *(word for template in given for word in ("--templates", template))]
+
+    assert CliApp.run(EvaluateOptions, cli_args=arguments).templates == taken
 
 
 def test_the_options_are_known_without_torch() -> None:
