@@ -3,6 +3,7 @@
 options            what to measure, on which pictures
 subjects           the pictures, with what is known of them
 embedding          the profile's towers, loaded and fed as the service does
+captions · labels  what the towers make of captioned and of labelled pictures
 scores · intervals numbers from vectors; how sure they are
 examples           queries with their first hits
 evaluation         all that was measured

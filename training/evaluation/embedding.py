@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from core.decode import DecodeLimits, Pixels, decode
-from core.errors import ImageRejected
+from core.errors import ImageRejected, NoModel
 from model_service import registry
 from model_service.crops import WORKING_SIDE, working_copy
 from model_service.parts import ImageTower, Parts, Tensor, TextTower
@@ -51,7 +51,10 @@ def load(options: EvaluateOptions) -> Parts:
         model_threads=options.threads,
     )
     with _hub_switched_off():
-        return registry.load(settings)
+        try:
+            return registry.load(settings)
+        except NoModel as error:  # its last sentence is about a service, which looks for weights again
+            raise NoModel(f"{options.profile} cannot be measured, and nothing is downloaded for it. {error.__cause__}") from error
 
 
 def embed_pictures(towers: Sequence[ImageTower], paths: Sequence[Path], *, threads: int, shown: str) -> EmbeddedPictures:

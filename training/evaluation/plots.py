@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -74,7 +75,7 @@ def _recall(name: str, title: str, found: dict[str, Retrieval]) -> Plot:
         for (label, scores), colour in zip(found.items(), _colours(theme, len(found)), strict=True):
             depths = np.arange(1, min(_DEEPEST, scores.candidates) + 1)
             shares = (scores.first_ranks[:, None] <= depths).mean(0) * 100
-            axes.plot(depths, shares, color=colour, linewidth=2, label=label)
+            axes.plot(depths, shares, color=colour, linewidth=2, label=_literal(label))
         axes.set_xscale("log")
         ticks = [k for k in (1, 2, 5, 10, 20, 50, 100) if k <= max(scores.candidates for scores in found.values())]
         axes.set_xticks(ticks, [str(k) for k in ticks])
@@ -95,7 +96,7 @@ def _ranks(found: dict[str, Retrieval]) -> Plot:
     def draw(axes: Axes, theme: _Theme) -> None:
         width = 0.8 / len(shares)
         for n, ((label, heights), colour) in enumerate(zip(shares.items(), _colours(theme, len(shares)), strict=True)):
-            axes.bar(np.arange(len(names)) + (n + 0.5) * width - 0.4, heights, width, color=colour, label=label)
+            axes.bar(np.arange(len(names)) + (n + 0.5) * width - 0.4, heights, width, color=colour, label=_literal(label))
         axes.set_xticks(range(len(names)), names)
         axes.set(xlabel="rank of the first right answer", ylabel="queries, %")
         axes.legend(frameon=False, labelcolor=theme.ink)
@@ -110,7 +111,7 @@ def _few_shot(found: dict[str, FewShot], options: EvaluateOptions) -> Plot:
 
     def draw(axes: Axes, theme: _Theme) -> None:
         for (label, scores), colour in zip(found.items(), _colours(theme, len(found)), strict=True):
-            axes.hist(scores.accuracies * 100, bins=bins, color=colour, alpha=0.65, label=label)
+            axes.hist(scores.accuracies * 100, bins=bins, color=colour, alpha=0.65, label=_literal(label))
             axes.axvline(scores.accuracy.mean, color=colour, linewidth=2)
         axes.set(xlabel="accuracy of an episode, %", ylabel="episodes")
         axes.legend(frameon=False, labelcolor=theme.ink)
@@ -140,8 +141,10 @@ def _confusion(labelled: LabelScores, names: NameScores) -> Plot:
             axes.set_xticks([])
             axes.set_yticks([])
             return
-        axes.set_xticks(range(len(labelled.words)), labelled.words, rotation=60, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(len(labelled.labels)), labelled.labels)
+        axes.set_xticks(
+            range(len(labelled.words)), map(_literal, labelled.words), rotation=60, ha="right", rotation_mode="anchor"
+        )
+        axes.set_yticks(range(len(labelled.labels)), map(_literal, labelled.labels))
         if len(labelled.labels) <= _MOST_NUMBERED:
             for (row, column), count in np.ndenumerate(confusion):
                 if count:
@@ -169,8 +172,15 @@ def _drawn(draw: _Draw, theme: _Theme, size: Size) -> bytes:
     axes.xaxis.label.set_color(theme.ink)
     axes.yaxis.label.set_color(theme.ink)
     png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=130)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # boxes then; the tables have the names
+        figure.savefig(png, format="png", dpi=130)
     return png.getvalue()
+
+
+def _literal(name: str) -> str:
+    """Without this matplotlib would set what lies between two dollars as a formula."""
+    return name.replace("$", r"\$")
 
 
 def _colours(theme: _Theme, count: int) -> list[str]:

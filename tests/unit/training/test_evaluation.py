@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -305,6 +306,21 @@ def test_words_may_stand_for_folder_names(options: Callable[..., EvaluateOptions
     assert "Few-shot is not measured: fewer than 3 labels have 5 pictures" in found.notes[1]
 
 
+def test_a_label_may_be_called_anything(options: Callable[..., EvaluateOptions], tmp_path: Path) -> None:
+    names = ("<script>alert(1)&", "$5 and $6_", "靴")
+    for name, colour in zip(names, COLOURS_SHOWN, strict=True):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for seed in range(5):
+            (tmp_path / "pictures" / name / f"{seed}.jpg").write_bytes(synthetic_picture(colour, "circle", 96, seed=seed))
+
+    report = evaluate(options(labelled=tmp_path / "pictures")).options.report
+
+    page = Page((report / "report.html").read_text())
+    assert set(names) <= set(page.text)
+    assert not page.of("script")
+    assert sorted(json.loads((report / "report.json").read_text())["labelled"]["labels"]) == sorted(names)
+
+
 def test_labels_with_a_single_picture_have_no_image_to_image(options: Callable[..., EvaluateOptions], tmp_path: Path) -> None:
     write_colours(tmp_path / "pictures", range(1))
 
@@ -382,10 +398,12 @@ def test_a_model_that_is_not_here_is_not_downloaded(
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
 
-    with pytest.raises(NoModel, match="network is switched off"):
+    with pytest.raises(NoModel, match=r"nothing is downloaded.* network is switched off"):
         evaluate(options(labelled=labelled, models_dir=tmp_path))
-    with pytest.raises(NoModel, match="MODELS_DIR/shoes"):
+    with pytest.raises(NoModel, match="MODELS_DIR/shoes") as error:
         evaluate(options(labelled=labelled, profile="shoes"))
+    assert "looked at again" not in str(error.value)
+    assert "HF_HUB_OFFLINE" not in os.environ
 
 
 def test_a_picture_is_seen_as_the_service_sees_it(options: Callable[..., EvaluateOptions], labelled: Path) -> None:
