@@ -7,6 +7,7 @@ import sys
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, CliSubCommand, PydanticBaseSettingsSource, SettingsConfigDict
 
+from core.errors import NoModel
 from training.evaluation.options import EvaluateOptions
 from training.options import DualEncoderOptions, FewShotOptions, MetricOptions
 from training.pictures import UnusablePictures
@@ -57,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _refused("name a command: train dual-encoder, train metric, train fewshot or evaluate; each has a --help")
     try:
         _run(chosen)
-    except UnusablePictures as error:
+    except (UnusablePictures, NoModel) as error:
         return _refused(str(error))
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped; a training goes on from its last epoch with --resume\n")
@@ -66,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(chosen: Command) -> None:
-    """Each imports what it needs when it is wanted: torch takes seconds. Raises UnusablePictures."""
+    """Each imports what it needs when it is wanted: torch takes seconds. Raises UnusablePictures, NoModel."""
     if isinstance(chosen, EvaluateOptions):
         from training.evaluation.run import evaluate  # noqa: PLC0415
 

@@ -54,14 +54,14 @@ def train_fewshot(options: FewShotOptions) -> Prototypical:
     image.backbone.to(numbers.device).to(memory_format=torch.channels_last)
     test = Pictures(found.test, image.processor, numbers)
     before = told_apart(test, image.backbone, options, options.measured_episodes)
-    fit(_fitting(options, image, found, numbers), run, options, numbers)
+    best = fit(_fitting(options, image, found, numbers), run, options, numbers)
     after = told_apart(test, image.backbone, options, options.measured_episodes)
     trained = Prototypical(options.models_dir / options.name, run.epochs, before, after)
     lines = [
         f"Prototypical networks, {options.ways} ways, {options.shots} shots; {len(found.train)} pictures to learn from.",
         f"{len(found.test)} test pictures ({options.hold_out} held out), {options.measured_episodes} episodes. {trained}.",
     ]
-    write_image_profile(options, image, report=card(options, "Tells things apart by a few examples.", run.epochs, lines))
+    write_image_profile(options, image, report=card(options, "Tells things apart by a few examples.", run.epochs, best, lines))
     return trained
 
 

@@ -69,8 +69,8 @@ def arithmetic(options: RunOptions) -> Arithmetic:
     return Arithmetic(device, {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[wanted])
 
 
-def fit(fitting: Fitting[B], run: Run, options: RunOptions, numbers: Arithmetic) -> None:
-    """Train until `epochs` or `patience` is reached; the model then holds its best weights. Writes the run."""
+def fit(fitting: Fitting[B], run: Run, options: RunOptions, numbers: Arithmetic) -> int:
+    """Train until `epochs` or `patience` is reached; the model then holds its best weights. Writes the run. Returns the best epoch."""
     scaler = torch.amp.GradScaler(numbers.device, enabled=numbers.autocast is torch.float16)
     state = _Progress()
     if run.last.is_file():
@@ -95,27 +95,32 @@ def fit(fitting: Fitting[B], run: Run, options: RunOptions, numbers: Arithmetic)
         run.keep_state(state.stored(fitting, scaler))
     fitting.model.load_state_dict(load_weights(run.best, numbers.device))
     fitting.model.eval()
+    return state.best_epoch
 
 
 @dataclass(slots=True)
 class _Progress:
-    """How far a run is, and how long it has not improved."""
+    """How far a run is, and which of its epochs was the best."""
 
     epoch: int = 0
     best: float = -math.inf
-    stale: int = 0
+    best_epoch: int = 0
+
+    @property
+    def stale(self) -> int:
+        return self.epoch - self.best_epoch
 
     def judge(self, score: float) -> bool:
         """Whether that is the best so far."""
-        better = score > self.best
-        self.best, self.stale = (score, 0) if better else (self.best, self.stale + 1)
-        return better
+        if score > self.best:
+            self.best, self.best_epoch = score, self.epoch
+        return self.best_epoch == self.epoch
 
     def stored(self, fitting: Fitting[Any], scaler: torch.amp.GradScaler) -> dict[str, Any]:
         return {
             "epoch": self.epoch,
             "best": self.best,
-            "stale": self.stale,
+            "best_epoch": self.best_epoch,
             "model": fitting.model.state_dict(),
             "optimiser": fitting.optimiser.state_dict(),
             "schedule": fitting.schedule.state_dict(),
@@ -123,7 +128,7 @@ class _Progress:
         }
 
     def restore(self, fitting: Fitting[Any], scaler: torch.amp.GradScaler, stored: dict[str, Any]) -> None:
-        self.epoch, self.best, self.stale = stored["epoch"], stored["best"], stored["stale"]
+        self.epoch, self.best, self.best_epoch = stored["epoch"], stored["best"], stored["best_epoch"]
         fitting.model.load_state_dict(stored["model"])
         fitting.optimiser.load_state_dict(stored["optimiser"])
         fitting.schedule.load_state_dict(stored["schedule"])

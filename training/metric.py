@@ -57,14 +57,14 @@ def train_metric(options: MetricOptions) -> Metric:
     test = Pictures(found.test, image.processor, numbers)
     before = found_by_picture(test, image.backbone, options.seed)
     image.backbone.projection = projected(features_of(image.backbone, test.first()), options.dim).to(numbers.device)
-    fit(_fitting(options, image, found, numbers), run, options, numbers)
+    best = fit(_fitting(options, image, found, numbers), run, options, numbers)
     after = found_by_picture(test, image.backbone, options.seed)
     trained = Metric(options.models_dir / options.name, run.epochs, before, after)
     lines = [
         f"Triplet loss, {options.mining} negatives, {options.dim} numbers; {len(found.train)} pictures to learn from.",
         f"{len(found.test)} test pictures ({options.hold_out} held out), half of them asking for the other half. {trained}.",
     ]
-    write_image_profile(options, image, report=card(options, "Compares pictures.", run.epochs, lines))
+    write_image_profile(options, image, report=card(options, "Compares pictures.", run.epochs, best, lines))
     return trained
 
 
@@ -95,7 +95,7 @@ def _fitting(options: MetricOptions, image: StartImage, found: Parts, numbers: A
         batches=lambda epoch: _Batches(options, found.train, image, epoch),
         loss=loss,
         scores=lambda: neighbours(validation, model, options.seed),
-        watched="R@1",
+        watched="mAP",
         freeze_norms=not image.fresh if options.freeze_norms is None else options.freeze_norms,
     )
 

@@ -38,9 +38,8 @@ def write_dual_profile(options: DualEncoderOptions, image: StartImage, text: Sta
     _written(options, toml, report, write)
 
 
-def card(options: RunOptions, title: str, epochs: Sequence[Epoch], lines: Sequence[str]) -> str:
+def card(options: RunOptions, title: str, epochs: Sequence[Epoch], best: int, lines: Sequence[str]) -> str:
     """The start of a model card: what it learned from, how, and what came out. Licence and limits are its maker's to add."""
-    best = max(epochs, key=lambda epoch: next(iter(epoch.scores.values())))
     taught = ", ".join(f"{key} {value}" for key, value in sorted(options.model_dump(mode="json").items()) if key not in _PLACES)
     return "\n".join(
         [
@@ -48,7 +47,7 @@ def card(options: RunOptions, title: str, epochs: Sequence[Epoch], lines: Sequen
             "",
             title,
             "",
-            f"- Start: {options.tower}. Pictures: {options.pictures.name}. Epochs: {epochs[-1].number}, the best {best.number}.",
+            f"- Start: {options.tower}. Pictures: {options.pictures.name}. Epochs: {epochs[-1].number}, the best {best}.",
             *(f"- {line}" for line in lines),
             f"- Options: {taught}.",
             "- Licence and limits: those of the pictures and start weights; fill them in before you pass it on.",

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from core.decode import Pixels
+from model_service.crops import WORKING_SIDE, working_copy
 from model_service.encoders import prepared
 from training.pictures import read
 
@@ -30,7 +31,7 @@ class ServedViews(Dataset[Tensor]):
         return len(self._paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        return torch.from_numpy(prepared(self._processor, read(self._paths[index])))
+        return torch.from_numpy(prepared(self._processor, working_copy(read(self._paths[index], min_side=WORKING_SIDE // 2))))
 
 
 class RandomViews(Dataset[tuple[Tensor, int]]):

@@ -43,13 +43,36 @@ def tiny_resnet(folder: Path) -> Path:
     return folder
 
 
-def _tokenizer(folder: Path) -> None:
+def tiny_bert(folder: Path, words: tuple[str, ...] = WORDS) -> Path:
+    """Without a pooler, as sentence encoders often come. `words` end as WORDS do."""
+    import torch
+    import transformers
+
+    torch.manual_seed(2)
+    config = transformers.BertConfig(
+        vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2
+    )
+    transformers.BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    _tokenizer(folder, words)
+    return folder
+
+
+def projection(folder: Path, features: int, dim: int, *, seed: int = 0) -> np.ndarray:
+    """Put a linear map into a checkpoint folder. Returns its weight."""
+    from safetensors.numpy import save_file
+
+    weight = np.random.default_rng(seed).normal(size=(dim, features)).astype(np.float32)
+    save_file({"weight": weight}, folder / "projection.safetensors")
+    return weight
+
+
+def _tokenizer(folder: Path, words: tuple[str, ...] = WORDS) -> None:
     import transformers
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="<unk>"))
+    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    ends = [(word, WORDS.index(word)) for word in ("<bos>", "<eos>")]
+    ends = [(word, words.index(word)) for word in ("<bos>", "<eos>")]
     tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A <eos>", special_tokens=ends)
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from model_service.backbones import UnusableCheckpoint
 from model_service.encoders import TransformersDualEncoder, TransformersImageTower
 from model_service.parts import Tensor
 from model_service.weights import Checkpoint
-from tests.unit.model_service.checkpoints import tiny_clip, tiny_onnx, tiny_resnet
+from tests.unit.model_service.checkpoints import projection, tiny_bert, tiny_clip, tiny_onnx, tiny_resnet
 
 TEXTS = ["a photo of the red dog", "cat", "the grass on the cat of a dog on a red cat of the grass on the grass of a cat"]
 
@@ -169,6 +170,76 @@ def test_a_checkpoint_that_lacks_weights_is_refused_instead_of_filled_with_rando
 def test_an_image_model_cannot_stand_in_for_a_dual_encoder(resnet_folder: Path) -> None:
     with pytest.raises(UnusableCheckpoint, match="words"):
         encoders.load_dual_encoder(Checkpoint(resnet_folder, "resnet", "0" * 16), device="cpu", model_name="CLIP")
+
+
+def test_a_projection_beside_the_weights_is_applied_to_the_pooled_output(resnet: TransformersImageTower, tmp_path: Path) -> None:
+    weight = projection(tiny_resnet(tmp_path / "resnet"), 16, 5)
+
+    tower = encoders.load_image_tower(Checkpoint(tmp_path / "resnet", "mine", "2" * 16), device="cpu", model_name="mine")
+
+    prepared = [tower.prepare(picture) for picture in pictures()]
+    assert tower.space.dim == 5
+    np.testing.assert_allclose(cosines(tower.embed(prepared), resnet.embed(prepared) @ weight.T), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("content", [{"weight": np.zeros(3, np.float32)}, {"bias": np.zeros(3, np.float32)}])
+def test_a_projection_that_is_no_linear_map_is_refused(content: dict[str, np.ndarray], tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    folder = tiny_resnet(tmp_path / "resnet")
+    save_file(content, folder / "projection.safetensors")
+
+    with pytest.raises(UnusableCheckpoint, match="linear map"):
+        encoders.load_image_tower(Checkpoint(folder, "mine", "2" * 16), device="cpu", model_name="mine")
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_two_towers_of_their_own_meet_where_their_projections_lead(pooling: Literal["mean", "cls"], tmp_path: Path) -> None:
+    import torch
+    import transformers
+
+    images, texts = tiny_resnet(tmp_path / "images"), tiny_bert(tmp_path / "words")
+    projection(images, 16, 7)
+    weight = projection(texts, 32, 7, seed=1)
+
+    dual = encoders.load_two_towers(
+        Checkpoint(images, "images", "3" * 16),
+        Checkpoint(texts, "words", "4" * 16),
+        pooling=pooling,
+        device="cpu",
+        model_name="Mine",
+    )
+
+    bert = transformers.BertModel.from_pretrained(texts, add_pooling_layer=False).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(texts)
+    with torch.inference_mode():
+        alone = [bert(**tokenizer([text], truncation=True, return_tensors="pt")).last_hidden_state[0] for text in TEXTS]
+    expected = np.stack([(tokens.mean(0) if pooling == "mean" else tokens[0]).numpy() for tokens in alone]) @ weight.T
+    assert (dual.space.text, dual.space.dim, dual.space.model_name) == (True, 7, "Mine")
+    np.testing.assert_allclose(cosines(dual.embed_texts(TEXTS), expected), 1, atol=1e-5)
+    assert dual.embed([dual.prepare(picture) for picture in pictures()]).shape == (4, 7)
+
+
+def test_a_change_of_either_tower_is_another_space(tmp_path: Path) -> None:
+    one, other, words = (Checkpoint(tmp_path, name, mark * 16) for name, mark in (("a", "1"), ("a", "2"), ("words", "3")))
+
+    revisions = {one.joined_with(words), other.joined_with(words), one.joined_with(other), one.revision}
+
+    assert len(revisions) == 4
+    assert one.joined_with(words) == Checkpoint(tmp_path / "elsewhere", "b", "1" * 16).joined_with(words)
+
+
+def test_two_towers_that_do_not_meet_are_refused(tmp_path: Path) -> None:
+    images, texts = tiny_resnet(tmp_path / "images"), tiny_bert(tmp_path / "words")
+
+    with pytest.raises(UnusableCheckpoint, match="16 numbers, words 32"):
+        encoders.load_two_towers(
+            Checkpoint(images, "images", "3" * 16),
+            Checkpoint(texts, "words", "4" * 16),
+            pooling="mean",
+            device="cpu",
+            model_name="x",
+        )
 
 
 def test_onnx_pixels_are_scaled_normalised_and_cut_about_the_centre(starter: onnx_encoder.OnnxDualEncoder) -> None:

@@ -14,7 +14,7 @@ from core.schemas import SegmentMode
 from model_service import registry
 from model_service.settings import ModelSettings
 from model_service.weights import NotFetched, Weights
-from tests.unit.model_service.checkpoints import tiny_clip, tiny_onnx, tiny_resnet
+from tests.unit.model_service.checkpoints import projection, tiny_bert, tiny_clip, tiny_onnx, tiny_resnet
 
 CLIP, RESNET = "openai/clip-vit-base-patch32", "microsoft/resnet-50"
 COMMIT = "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268"
@@ -235,6 +235,37 @@ def test_a_folder_of_models_dir_is_a_profile(settings: Callable[..., ModelSettin
 
     assert (mine.profile, [tower.space.model_name for tower in mine.image_towers]) == ("mine", ["Mine", "resnet"])
     assert graphs.text_tower.space.dim == 3
+
+
+def test_a_profile_may_borrow_the_starters_words_and_bring_a_tower_of_its_own(
+    settings: Callable[..., ModelSettings], models: Path, starter: Path
+) -> None:
+    projection(tiny_resnet(models / "shoes" / "shoes-images"), 16, 6)
+    text = '[embedder]\nmodel = "starter"\n[image_embedder]\nmodel = "shoes-images"\nname = "shoes"\n'
+    (models / "shoes" / "profile.toml").write_text(text)
+
+    parts = registry.load(settings(model_profile="shoes"), starter=starter)
+
+    assert parts.profile == "shoes"
+    assert [(tower.space.model_name, tower.space.dim, tower.space.text) for tower in parts.image_towers] == [
+        ("starter", 3, True),
+        ("shoes", 6, False),
+    ]
+
+
+def test_a_profile_may_have_a_checkpoint_for_words_of_its_own(
+    settings: Callable[..., ModelSettings], models: Path, no_starter: Path
+) -> None:
+    projection(tiny_resnet(models / "holiday" / "pictures"), 16, 6)
+    projection(tiny_bert(models / "holiday" / "words"), 32, 6)
+    text = '[embedder]\nmodel = "pictures"\nname = "Holiday"\n[embedder.text]\nmodel = "words"\npooling = "cls"\n'
+    (models / "holiday" / "profile.toml").write_text(text)
+
+    parts = registry.load(settings(model_profile="holiday"), starter=no_starter)
+
+    assert parts.text_tower.embed_texts(["a red dog"]).shape == (1, 6)
+    assert parts.image_towers[0].space == parts.text_tower.space
+    assert parts.text_tower.space.model_name == "Holiday"
 
 
 @pytest.mark.parametrize("toml", [None, "[embedder", "[embedder]\nmodle = 'x'"])
