@@ -30,7 +30,7 @@ class Options(BaseSettings):
     """Measure regions without trained weights against COCO's masks, and what search gains by them."""
 
     model_config = SettingsConfigDict(cli_parse_args=False, cli_kebab_case=True, frozen=True)
-    photos: Path = Field(description="tar of COCO photos with annotations/instances_*.json")
+    photos: Path = Field(description="tar of COCO photos with annotations/instances_*.json and captions_*.json")
     yolo: Path | None = Field(default=None, description="a YOLO segmentation checkpoint as the upper reference")
     out: Path = Field(default=Path("runs/proposals"), description="where proposals.json and proposals.md go")
     seed: int = Field(default=0, description="of the intervals' draws")
@@ -61,7 +61,7 @@ def _measured(options: Options) -> dict[str, Callable[[Photo], list[Region]]]:
     proposers: dict[str, Proposer] = {
         "whole picture": baselines.whole_image,
         "centre ellipse": baselines.centre_ellipse,
-        "grid of boxes": baselines.grid,
+        report.GRID: baselines.grid,
         "colour tree": TreeProposer((colour,)),
         "colour and starter tree": TreeProposer((StarterMap(STARTER, threads=1), colour)),
     }

@@ -1,4 +1,7 @@
-"""COCO photos with the masks of what is on them, out of one tar: pictures anywhere in it, `annotations/instances_*.json` beside them."""
+"""COCO photos with captions and the masks of what is on them, out of one tar.
+
+Pictures lie anywhere in it, `instances_*.json` and `captions_*.json` in `annotations/`.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,7 @@ class Photo:
     name: str
     pixels: Pixels
     things: tuple[Thing, ...]
+    captions: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class Photos:
     archive: Path
     instances: dict[str, tuple[dict[str, Any], ...]]
     """COCO's annotations of each file, crowds left out; `category` is a word."""
+    captions: dict[str, tuple[str, ...]]
 
     def __len__(self) -> int:
         return len(self.instances)
@@ -58,31 +63,41 @@ class Photos:
                     raise UnusablePictures(f"{name} is no file of {self.archive.name}")
                 with Image.open(io.BytesIO(stored.read())) as image:
                     pixels = np.asarray(image.convert("RGB"))
-                yield Photo(name, pixels, tuple(_thing(each, pixels) for each in found))
+                yield Photo(name, pixels, tuple(_thing(each, pixels) for each in found), self.captions.get(name, ()))
 
 
 def photos(archive: Path) -> Photos:
-    """Raises UnusablePictures when the tar has no instances, or lacks a picture that they name."""
+    """Raises UnusablePictures when the tar has no annotations, or lacks a picture that they name."""
     try:
         with tarfile.open(archive) as tar:
             names = {PurePosixPath(member.name).name for member in tar.getmembers()}
-            content = json.loads(_instances(tar))
-        found = _by_file(content)
+            found, said = _things(_annotations(tar, "instances")), _captions(_annotations(tar, "captions"))
     except (OSError, tarfile.TarError, ValueError, KeyError, StopIteration) as error:
-        raise UnusablePictures(f"{archive} is no tar of COCO photos with instances ({type(error).__name__}: {error})") from error
+        raise UnusablePictures(
+            f"{archive} is no tar of COCO photos with instances and captions ({type(error).__name__}: {error})"
+        ) from error
     absent = sorted(found.keys() - names)
     if absent:
         raise UnusablePictures(f"{archive} lacks {len(absent)} of the pictures that it has instances of, {absent[0]} among them")
-    return Photos(archive, found)
+    return Photos(archive, found, said)
 
 
-def _instances(tar: tarfile.TarFile) -> bytes:
-    named = next(member for member in tar.getmembers() if PurePosixPath(member.name).match("annotations/instances_*.json"))
+def _annotations(tar: tarfile.TarFile, kind: str) -> dict[str, list[dict[str, Any]]]:
+    named = next(member for member in tar.getmembers() if PurePosixPath(member.name).match(f"annotations/{kind}_*.json"))
     stored = tar.extractfile(named)
-    return stored.read() if stored else b""
+    content: dict[str, list[dict[str, Any]]] = json.loads(stored.read() if stored else b"")
+    return content
 
 
-def _by_file(content: dict[str, list[dict[str, Any]]]) -> dict[str, tuple[dict[str, Any], ...]]:
+def _captions(content: dict[str, list[dict[str, Any]]]) -> dict[str, tuple[str, ...]]:
+    files = {image["id"]: image["file_name"] for image in content["images"]}
+    said: dict[str, list[str]] = {}
+    for each in content["annotations"]:
+        said.setdefault(files[each["image_id"]], []).append(each["caption"].strip())
+    return {name: tuple(captions) for name, captions in said.items()}
+
+
+def _things(content: dict[str, list[dict[str, Any]]]) -> dict[str, tuple[dict[str, Any], ...]]:
     words = {category["id"]: category["name"] for category in content["categories"]}
     files = {image["id"]: image["file_name"] for image in content["images"]}
     found: dict[str, list[dict[str, Any]]] = {}

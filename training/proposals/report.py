@@ -10,9 +10,13 @@ from numpy.typing import NDArray
 
 from model_service.registry import DualEncoder
 from training.proposals import intervals
+from training.proposals.findings import Compared, Finding
 from training.proposals.intervals import Interval
 from training.proposals.measures import FOUND_IOU, MOSTS, SHOWN, SMALL, Covered, Measured
-from training.proposals.search import WAYS, Asked, Way, found
+from training.proposals.search import NAMED_WITHIN, TOLD_WITHIN, WAYS, Questions, Way
+
+GRID = "grid of boxes"
+"""The name of the proposer that the others' search is compared with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +30,8 @@ class Coverage:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """How often a photo is found by one way; `gain` is over the picture alone, on the same questions."""
-
-    photos: Interval
-    categories: Interval
-    gain: Interval
-
-
-@dataclass(frozen=True, slots=True)
 class Row:
-    """All numbers of one proposer. `things_shown` is the part of the regions shown that are things."""
+    """All numbers of one proposer. `things_shown` is the part of the first `SHOWN` regions that are things."""
 
     name: str
     things: Coverage
@@ -44,16 +39,20 @@ class Row:
     things_shown: Interval
     regions: float
     cpu_ms: float
-    search: dict[Way, Finding]
+    names: dict[Way, Finding]
+    captions: dict[Way, Finding]
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
+    """What was measured of, and the proposers. `photos_named` are those that the names should find, one a name and photo."""
+
     photos: int
     things: int
     small_things: int
-    questions: int
-    pairs: int
+    names: int
+    photos_named: int
+    captions: int
     seed: int
     rows: tuple[Row, ...]
 
@@ -61,38 +60,37 @@ class Report:
         return asdict(self)
 
 
-def summed_up(measured: Sequence[Measured], asked: Sequence[Asked], encoder: DualEncoder, seed: int) -> Report:
+def summed_up(measured: Sequence[Measured], asked: Questions, encoder: DualEncoder, seed: int) -> Report:
+    """One of what was measured is `GRID`."""
+    grid = next(each for each in measured if each.name == GRID).embeddings
     shares = np.concatenate([photo.shares for photo in measured[0].photos])
     return Report(
         photos=len(measured[0].photos),
         things=len(shares),
         small_things=int((shares < SMALL).sum()),
-        questions=len(asked),
-        pairs=sum(len(each.photos) for each in asked),
+        names=len(asked.names),
+        photos_named=sum(len(each.photos) for each in asked.names),
+        captions=len(asked.captions),
         seed=seed,
-        rows=tuple(_row(each, asked, encoder, seed) for each in measured),
+        rows=tuple(_row(each, Compared(asked, grid, encoder, seed), seed) for each in measured),
     )
 
 
 def markdown(report: Report) -> str:
-    """Two tables: how things are covered, and what is found by words."""
-    shown = "".join(f" mask IoU, {most} |" for most in MOSTS)
+    """Three tables: how things are covered, and what is found by names and by captions."""
+    named = f"{report.photos_named} photos by {report.names} names, within {NAMED_WITHIN}"
+    told = f"{report.captions} captions, within {TOLD_WITHIN}"
     lines = [
-        f"| {report.things - report.small_things} things of {report.photos} photos |{shown} box IoU, {SHOWN} "
-        f"| found at {FOUND_IOU}, {SHOWN} | small: mask IoU, {SHOWN} | shown that are things | regions | CPU ms |",
-        "| --- |" + " --- |" * (len(MOSTS) + 6),
-        *(_coverage_line(row) for row in report.rows),
+        *_coverage_table(report),
         "",
-        f"| {report.questions} categories asked, {report.pairs} photos to find |"
-        + "".join(f" {way} | gain |" for way in WAYS[1:]),
-        "| --- |" + " --- |" * (2 * len(WAYS) - 2),
-        f"| the picture alone: {_shown(report.rows[0].search['picture'].photos)} |" + " |" * (2 * len(WAYS) - 2),
-        *(_search_line(row) for row in report.rows),
+        *_search_table(named, [(row.name, row.names) for row in report.rows]),
+        "",
+        *_search_table(told, [(row.name, row.captions) for row in report.rows]),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _row(measured: Measured, asked: Sequence[Asked], encoder: DualEncoder, seed: int) -> Row:
+def _row(measured: Measured, compared: Compared, seed: int) -> Row:
     photos = measured.photos
     return Row(
         name=measured.name,
@@ -101,7 +99,8 @@ def _row(measured: Measured, asked: Sequence[Asked], encoder: DualEncoder, seed:
         things_shown=intervals.over_values([photo.things_shown for photo in photos], seed),
         regions=float(np.mean([photo.regions for photo in photos])),
         cpu_ms=float(np.median([photo.cpu_s for photo in photos]) * 1000),
-        search=_findings(measured, asked, encoder, seed),
+        names=compared.names(measured.embeddings),
+        captions=compared.captions(measured.embeddings),
     )
 
 
@@ -122,16 +121,14 @@ def _coverage(photos: Sequence[Covered], kept: Sequence[NDArray[np.bool_]], seed
     )
 
 
-def _findings(measured: Measured, asked: Sequence[Asked], encoder: DualEncoder, seed: int) -> dict[Way, Finding]:
-    by_way = {way: [each.astype(np.float64) for each in found(asked, measured.embeddings, encoder, way)] for way in WAYS}
-    return {
-        way: Finding(
-            photos=intervals.over_values(answers, seed),
-            categories=intervals.over_groups(answers, seed),
-            gain=intervals.over_values([one - alone for one, alone in zip(answers, by_way["picture"], strict=True)], seed),
-        )
-        for way, answers in by_way.items()
-    }
+def _coverage_table(report: Report) -> list[str]:
+    shown = "".join(f" mask IoU, {most} |" for most in MOSTS)
+    return [
+        f"| {report.things - report.small_things} things of {report.photos} photos |{shown} box IoU, {SHOWN} "
+        f"| found at {FOUND_IOU}, {SHOWN} | {report.small_things} small: mask IoU, {SHOWN} | shown that are things | regions | CPU ms |",
+        "| --- |" + " --- |" * (len(MOSTS) + 6),
+        *(_coverage_line(row) for row in report.rows),
+    ]
 
 
 def _coverage_line(row: Row) -> str:
@@ -145,9 +142,20 @@ def _coverage_line(row: Row) -> str:
     return f"| {row.name} | " + " | ".join(map(_shown, numbers)) + f" | {row.regions:.1f} | {row.cpu_ms:.0f} |"
 
 
-def _search_line(row: Row) -> str:
-    found_by = [row.search[way] for way in WAYS[1:]]
-    return f"| {row.name} | " + " | ".join(f"{_shown(each.photos)} | {_shown(each.gain, '+.3f')}" for each in found_by) + " |"
+def _search_table(title: str, rows: Sequence[tuple[str, dict[Way, Finding]]]) -> list[str]:
+    alone = rows[0][1]["picture"].photos
+    return [
+        f"| {title}; picture alone: {_shown(alone)} |"
+        + "".join(f" {way} | gain |" for way in WAYS[1:])
+        + " better, over the grid |",
+        "| --- |" + " --- |" * (2 * len(WAYS) - 1),
+        *(_search_line(name, findings) for name, findings in rows),
+    ]
+
+
+def _search_line(name: str, findings: dict[Way, Finding]) -> str:
+    numbers = [f"{_shown(findings[way].photos)} | {_shown(findings[way].gain, '+.3f')}" for way in WAYS[1:]]
+    return f"| {name} | " + " | ".join([*numbers, _shown(findings["better"].gain_over_grid, "+.3f")]) + " |"
 
 
 def _shown(interval: Interval, form: str = ".3f") -> str:

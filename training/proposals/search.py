@@ -1,7 +1,7 @@
-"""Whether words find photos better when regions are searched too: each category of the photos is asked for, "a photo of a dog".
+"""Whether words find photos better when regions are searched too: by each category that is on them, "a photo of a dog", and by captions.
 
-A photo with the thing is found when at most `FOUND_WITHIN - 1` photos without it score higher; other photos with it don't count
-against it, since they are right too. What is embedded of a region is what the model service would embed.
+A right photo is found when few enough others score higher; other right ones don't count against it. What is embedded of a region
+is what the model service would embed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from model_service.registry import DualEncoder
 from training.proposals.coco import Photo
 from training.proposals.regions import Region, bbox
 
-FOUND_WITHIN = 5
+NAMED_WITHIN = 5
+"""A photo with what was named is found among the first five."""
+TOLD_WITHIN = 1
+"""A photo that a caption tells of is found first."""
 PROMPT = "a photo of {article} {category}"
 
 Way = Literal["picture", "regions", "better", "mean"]
@@ -38,20 +41,28 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One category; `photos` are the rows of the photos that show it, `shares` the largest part of each that one such thing covers."""
+    """Words, and the rows of the photos that are right."""
 
     words: str
     photos: tuple[int, ...]
-    shares: tuple[float, ...]
 
 
-def questions(photos: Iterable[Photo]) -> list[Asked]:
-    largest: dict[str, dict[int, float]] = {}
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """By the names of things, and by captions: five or so of each photo, beside each other."""
+
+    names: list[Asked]
+    captions: list[Asked]
+
+
+def questions(photos: Iterable[Photo]) -> Questions:
+    shown: dict[str, list[int]] = {}
+    captions: list[Asked] = []
     for row, photo in enumerate(photos):
-        for thing in photo.things:
-            shown = largest.setdefault(thing.category, {})
-            shown[row] = max(shown.get(row, 0.0), thing.share)
-    return [Asked(_prompt(name), tuple(shown), tuple(shown.values())) for name, shown in sorted(largest.items())]
+        for category in {thing.category for thing in photo.things}:
+            shown.setdefault(category, []).append(row)
+        captions += [Asked(caption, (row,)) for caption in photo.captions]
+    return Questions([Asked(_prompt(name), tuple(rows)) for name, rows in sorted(shown.items())], captions)
 
 
 def embedded(pixels: Pixels, regions: Sequence[Region], encoder: DualEncoder) -> Embedded:
@@ -60,11 +71,13 @@ def embedded(pixels: Pixels, regions: Sequence[Region], encoder: DualEncoder) ->
     return Embedded(vectors[0], vectors[1:])
 
 
-def found(asked: Sequence[Asked], photos: Sequence[Embedded], encoder: DualEncoder, way: Way) -> list[NDArray[np.bool_]]:
-    """For each question, whether each photo that shows the thing is found."""
+def found(
+    asked: Sequence[Asked], within: int, photos: Sequence[Embedded], encoder: DualEncoder, way: Way
+) -> list[NDArray[np.float64]]:
+    """For each question, 1 for each right photo that is among the first `within`, else 0."""
     words = encoder.embed_texts([each.words for each in asked])
     scores = np.stack([_scores(photo, words, way) for photo in photos], axis=1)
-    return [_found(scores[row], each.photos) for row, each in enumerate(asked)]
+    return [_found(scores[row], each.photos, within) for row, each in enumerate(asked)]
 
 
 def _scores(photo: Embedded, words: Tensor, way: Way) -> NDArray[np.float64]:
@@ -78,9 +91,9 @@ def _scores(photo: Embedded, words: Tensor, way: Way) -> NDArray[np.float64]:
     return np.maximum(picture, regions) if way == "better" else np.asarray((picture + regions) / 2)
 
 
-def _found(scores: NDArray[np.float64], right: Sequence[int]) -> NDArray[np.bool_]:
+def _found(scores: NDArray[np.float64], right: Sequence[int], within: int) -> NDArray[np.float64]:
     wrong = np.delete(scores, list(right))
-    return np.asarray([(wrong > scores[row]).sum() < FOUND_WITHIN for row in right], dtype=np.bool_)
+    return np.asarray([(wrong > scores[row]).sum() < within for row in right], dtype=np.float64)
 
 
 def _prompt(category: str) -> str:

@@ -23,7 +23,10 @@ from training.proposals.cells import StarterMap, colour
 from training.proposals.regions import Region, bbox, distinct
 from training.proposals.trees import TreeProposer
 
-WAYS_OF_SEEING = {"colour": (colour,), "colour and starter": (StarterMap(STARTER, threads=1), colour)}
+
+@pytest.fixture(scope="module", params=["colour", "colour and starter"])
+def tree(request: pytest.FixtureRequest) -> TreeProposer:
+    return TreeProposer((colour,) if request.param == "colour" else (StarterMap(STARTER, threads=1), colour))
 
 
 def box(left: int, top: int, right: int, bottom: int, size: tuple[int, int] = (10, 20)) -> Mask:
@@ -35,7 +38,7 @@ def box(left: int, top: int, right: int, bottom: int, size: tuple[int, int] = (1
 def disc(height: int, width: int, centre: tuple[int, int], radius: int) -> tuple[Pixels, Mask]:
     rows, columns = np.mgrid[:height, :width]
     mask = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 <= radius**2
-    pixels = np.where(mask[..., None], np.uint8([240, 210, 40]), np.uint8([40, 60, 90])).astype(np.uint8)
+    pixels = np.where(mask[..., None], np.array([240, 210, 40]), np.array([40, 60, 90])).astype(np.uint8)
     return pixels, mask
 
 
@@ -89,21 +92,19 @@ def test_the_grid_begins_at_the_centre_and_reaches_every_pixel() -> None:
     assert np.any([region.mask for region in found], axis=0).all()
 
 
-@pytest.mark.parametrize("seen", WAYS_OF_SEEING)
 @pytest.mark.parametrize(("size", "centre", "radius"), [((240, 320), (120, 160), 60), ((400, 300), (130, 190), 70)])
 def test_a_bright_disc_on_a_plain_ground_is_proposed(
-    seen: str, size: tuple[int, int], centre: tuple[int, int], radius: int
+    tree: TreeProposer, size: tuple[int, int], centre: tuple[int, int], radius: int
 ) -> None:
     pixels, mask = disc(*size, centre, radius)
-    found = TreeProposer(WAYS_OF_SEEING[seen])(pixels)
+    found = tree(pixels)
     assert overlap.best_of(overlap.mask_ious([mask], [region.mask for region in found]), 8)[0] > 0.8
 
 
-@pytest.mark.parametrize("seen", WAYS_OF_SEEING)
-def test_regions_come_best_first_alike_each_time_and_of_the_pictures_size(seen: str) -> None:
+def test_regions_come_best_first_alike_each_time_and_of_the_pictures_size(tree: TreeProposer) -> None:
     noise = np.random.default_rng(0).integers(0, 256, size=(12, 16, 3), dtype=np.uint8)
     pixels = np.asarray(Image.fromarray(noise).resize((160, 120)))
-    first, second = (TreeProposer(WAYS_OF_SEEING[seen])(pixels) for _ in range(2))
+    first, second = (tree(pixels) for _ in range(2))
     assert 1 < len(first) <= 32
     assert [region.score for region in first] == sorted((region.score for region in first), reverse=True)
     assert all(region.mask.shape == (120, 160) and region.mask.any() for region in first)
@@ -135,18 +136,18 @@ class Words:
 
 
 def embedded(picture: float, *regions: float) -> search.Embedded:
-    return search.Embedded(np.float32([picture]), np.float32(regions).reshape(-1, 1))
+    return search.Embedded(np.array([picture], dtype=np.float32), np.array(regions, dtype=np.float32).reshape(-1, 1))
 
 
 @pytest.mark.parametrize(
     ("way", "expected"),
-    [("picture", [True, False]), ("regions", [False, True]), ("better", [True, True]), ("mean", [True, True])],
+    [("picture", [1, 0]), ("regions", [0, 1]), ("better", [1, 1]), ("mean", [1, 1])],
 )
-def test_a_photo_is_found_by_its_picture_or_its_best_region(way: search.Way, expected: list[bool]) -> None:
-    others = [embedded(0.5, 0.1) for _ in range(search.FOUND_WITHIN)]
+def test_a_photo_is_found_by_its_picture_or_its_best_region(way: search.Way, expected: list[int]) -> None:
+    others = [embedded(0.5, 0.1) for _ in range(5)]
     photos = [embedded(0.9, 0.05, -1.0), embedded(0.4, 0.95, 0.0), *others]
-    asked = [search.Asked("a photo of a cup", (0, 1), (0.3, 0.02))]
-    (found,) = search.found(asked, photos, Words({"a photo of a cup": [1.0]}), way)  # type: ignore[arg-type]  # texts are all it asks for
+    asked = [search.Asked("a photo of a cup", (0, 1))]
+    (found,) = search.found(asked, 5, photos, Words({"a photo of a cup": [1.0]}), way)  # type: ignore[arg-type]  # texts are all it asks for
     assert found.tolist() == expected
 
 
@@ -165,6 +166,8 @@ def tar_of(folder: Path, pictures: dict[str, tuple[Pixels, list[tuple[str, list[
     archive = folder / "photos.tar"
     with tarfile.open(archive, "w") as tar:
         add(tar, "annotations/instances_tiny.json", json.dumps(content).encode())
+        said = [{"image_id": n, "caption": f"A photo called {file}. "} for n, file in enumerate(pictures)]
+        add(tar, "annotations/captions_tiny.json", json.dumps({**content, "annotations": said}).encode())
         for name, (pixels, _) in pictures.items():
             add(tar, f"tiny/{name}", png(pixels))
     return archive
@@ -199,9 +202,10 @@ def two_photos(folder: Path) -> Path:
     )
 
 
-def test_photos_come_by_name_with_their_things_and_without_crowds(tmp_path: Path) -> None:
+def test_photos_come_by_name_with_things_and_captions_and_without_crowds(tmp_path: Path) -> None:
     first, second = coco.photos(two_photos(tmp_path))
     assert [thing.category for thing in (*first.things, *second.things)] == ["orange", "kite", "boat"]
+    assert second.captions == ("A photo called b.png.",)
     assert second.pixels[80, 30].tolist() == [250, 250, 250]
     assert second.things[0].mask[70:110, 20:60].all()
     assert second.things[0].share == pytest.approx(40 * 40 / (120 * 160), rel=0.03)
@@ -218,7 +222,8 @@ def test_every_number_is_measured_of_two_photos(tmp_path: Path) -> None:
     options = Options(photos=two_photos(tmp_path), out=tmp_path / "runs")
     found = run(options)
     rows = {row.name: row for row in found.rows}
-    assert (found.photos, found.things, found.small_things, found.questions, found.pairs) == (2, 3, 1, 3, 3)
+    asked = (found.names, found.photos_named, found.captions)
+    assert (found.photos, found.things, found.small_things, *asked) == (2, 3, 1, 3, 3, 2)
     assert rows["outlines by people"].things.mask_iou[8].mean == 1.0
     assert rows["outlines by people"].things_shown.mean == 1.0
     assert rows["whole picture"].things.mask_iou[32].mean < 0.4 < rows["colour tree"].things.mask_iou[8].mean
