@@ -22,7 +22,7 @@ from training.proposals.cells import StarterMap, colour
 from training.proposals.coco import Photo, photos
 from training.proposals.measures import measure
 from training.proposals.regions import Proposer, Region
-from training.proposals.search import questions
+from training.proposals.search import by_captions, by_names
 from training.proposals.trees import TreeProposer
 
 
@@ -50,7 +50,7 @@ def run(options: Options) -> report.Report:
             measure(name, regions_of, tqdm(found, desc=name, unit="photo"), encoder)
             for name, regions_of in _measured(options).items()
         ]
-        summary = report.summed_up(measured, questions(found), encoder, options.seed)
+        summary = report.summed_up(measured, by_names(found), by_captions(found), encoder, options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "proposals.json").write_text(json.dumps(summary.as_json(), indent=1), encoding="utf-8")
     (options.out / "proposals.md").write_text(report.markdown(summary), encoding="utf-8")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model_service.registry import DualEncoder
+from model_service.parts import TextTower
 from training.proposals import intervals
 from training.proposals.intervals import Interval
-from training.proposals.search import NAMED_WITHIN, TOLD_WITHIN, WAYS, Asked, Embedded, Questions, Way, found
+from training.proposals.search import WAYS, Embedded, Questions, Way, found
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,39 +23,36 @@ class Finding:
     gain_over_grid: Interval
 
 
-@dataclass(frozen=True, slots=True)
 class Compared:
-    """What every proposer is asked and compared with."""
+    """Some questions, and what every proposer is compared with."""
 
-    asked: Questions
-    grid: Sequence[Embedded]
-    encoder: DualEncoder
-    seed: int
+    def __init__(self, asked: Questions, grid: Sequence[Embedded], encoder: TextTower, seed: int) -> None:
+        self._asked = asked
+        self._words = encoder.embed_texts(asked.texts)
+        self._grid = grid
+        self._seed = seed
 
-    def names(self, photos: Sequence[Embedded]) -> dict[Way, Finding]:
-        return {way: self._finding(self.asked.names, NAMED_WITHIN, photos, way) for way in WAYS}
+    def findings(self, photos: Sequence[Embedded]) -> dict[Way, Finding]:
+        return {way: self._finding(photos, way) for way in WAYS}
 
-    def captions(self, photos: Sequence[Embedded]) -> dict[Way, Finding]:
-        return {way: self._finding(self.asked.captions, TOLD_WITHIN, photos, way) for way in WAYS}
-
-    def _finding(self, asked: Sequence[Asked], within: int, photos: Sequence[Embedded], way: Way) -> Finding:
+    def _finding(self, photos: Sequence[Embedded], way: Way) -> Finding:
         here, alone, by_grid = (
-            _together(asked, found(asked, within, embeddings, self.encoder, by))
-            for embeddings, by in ((photos, way), (photos, WAYS[0]), (self.grid, way))
+            _together(self._asked, found(self._asked, self._words, embeddings, by))
+            for embeddings, by in ((photos, way), (photos, WAYS[0]), (self._grid, way))
         )
         return Finding(
-            photos=intervals.over_values(here, self.seed),
-            gain=intervals.over_values(_less(here, alone), self.seed),
-            gain_over_grid=intervals.over_values(_less(here, by_grid), self.seed),
+            photos=intervals.over_values(here, self._seed),
+            gain=intervals.over_values(_less(here, alone), self._seed),
+            gain_over_grid=intervals.over_values(_less(here, by_grid), self._seed),
         )
 
 
-def _together(asked: Sequence[Asked], answers: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+def _together(asked: Questions, answers: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
     """Answers by what is right: the captions of one photo are not drawn apart."""
-    by_photos: dict[tuple[int, ...], list[NDArray[np.float64]]] = {}
-    for question, answer in zip(asked, answers, strict=True):
-        by_photos.setdefault(question.photos, []).append(answer)
-    return [np.concatenate(group) for group in by_photos.values()]
+    by_right: dict[tuple[int, ...], list[NDArray[np.float64]]] = {}
+    for right, answer in zip(asked.right, answers, strict=True):
+        by_right.setdefault(right, []).append(answer)
+    return [np.concatenate(group) for group in by_right.values()]
 
 
 def _less(one: intervals.Groups, other: intervals.Groups) -> list[NDArray[np.float64]]:

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model_service.registry import DualEncoder
+from model_service.parts import TextTower
 from training.proposals import intervals
 from training.proposals.findings import Compared, Finding
 from training.proposals.intervals import Interval
 from training.proposals.measures import FOUND_IOU, MOSTS, SHOWN, SMALL, Covered, Measured
-from training.proposals.search import NAMED_WITHIN, TOLD_WITHIN, WAYS, Questions, Way
+from training.proposals.search import WAYS, Questions, Way
 
 GRID = "grid of boxes"
 """The name of the proposer that the others' search is compared with."""
@@ -53,6 +53,8 @@ class Report:
     names: int
     photos_named: int
     captions: int
+    names_within: int
+    captions_within: int
     seed: int
     rows: tuple[Row, ...]
 
@@ -60,26 +62,29 @@ class Report:
         return asdict(self)
 
 
-def summed_up(measured: Sequence[Measured], asked: Questions, encoder: DualEncoder, seed: int) -> Report:
+def summed_up(measured: Sequence[Measured], names: Questions, captions: Questions, encoder: TextTower, seed: int) -> Report:
     """One of what was measured is `GRID`."""
     grid = next(each for each in measured if each.name == GRID).embeddings
+    by_names, by_captions = (Compared(asked, grid, encoder, seed) for asked in (names, captions))
     shares = np.concatenate([photo.shares for photo in measured[0].photos])
     return Report(
         photos=len(measured[0].photos),
         things=len(shares),
         small_things=int((shares < SMALL).sum()),
-        names=len(asked.names),
-        photos_named=sum(len(each.photos) for each in asked.names),
-        captions=len(asked.captions),
+        names=len(names.texts),
+        photos_named=sum(map(len, names.right)),
+        captions=len(captions.texts),
+        names_within=names.within,
+        captions_within=captions.within,
         seed=seed,
-        rows=tuple(_row(each, Compared(asked, grid, encoder, seed), seed) for each in measured),
+        rows=tuple(_row(each, by_names, by_captions, seed) for each in measured),
     )
 
 
 def markdown(report: Report) -> str:
     """Three tables: how things are covered, and what is found by names and by captions."""
-    named = f"{report.photos_named} photos by {report.names} names, within {NAMED_WITHIN}"
-    told = f"{report.captions} captions, within {TOLD_WITHIN}"
+    named = f"{report.photos_named} photos by {report.names} names, within {report.names_within}"
+    told = f"{report.captions} captions, within {report.captions_within}"
     lines = [
         *_coverage_table(report),
         "",
@@ -90,7 +95,7 @@ def markdown(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _row(measured: Measured, compared: Compared, seed: int) -> Row:
+def _row(measured: Measured, by_names: Compared, by_captions: Compared, seed: int) -> Row:
     photos = measured.photos
     return Row(
         name=measured.name,
@@ -99,8 +104,8 @@ def _row(measured: Measured, compared: Compared, seed: int) -> Row:
         things_shown=intervals.over_values([photo.things_shown for photo in photos], seed),
         regions=float(np.mean([photo.regions for photo in photos])),
         cpu_ms=float(np.median([photo.cpu_s for photo in photos]) * 1000),
-        names=compared.names(measured.embeddings),
-        captions=compared.captions(measured.embeddings),
+        names=by_names.findings(measured.embeddings),
+        captions=by_captions.findings(measured.embeddings),
     )
 
 

@@ -40,29 +40,26 @@ class Embedded:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Words, and the rows of the photos that are right."""
-
-    words: str
-    photos: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Questions:
-    """By the names of things, and by captions: five or so of each photo, beside each other."""
+    """Texts, the rows of the photos that are right for each, and among how many of the best they should be."""
 
-    names: list[Asked]
-    captions: list[Asked]
+    texts: tuple[str, ...]
+    right: tuple[tuple[int, ...], ...]
+    within: int
 
 
-def questions(photos: Iterable[Photo]) -> Questions:
+def by_names(photos: Iterable[Photo]) -> Questions:
     shown: dict[str, list[int]] = {}
-    captions: list[Asked] = []
     for row, photo in enumerate(photos):
         for category in {thing.category for thing in photo.things}:
             shown.setdefault(category, []).append(row)
-        captions += [Asked(caption, (row,)) for caption in photo.captions]
-    return Questions([Asked(_prompt(name), tuple(rows)) for name, rows in sorted(shown.items())], captions)
+    names = sorted(shown)
+    return Questions(tuple(map(_prompt, names)), tuple(tuple(shown[name]) for name in names), NAMED_WITHIN)
+
+
+def by_captions(photos: Iterable[Photo]) -> Questions:
+    said = [(caption, (row,)) for row, photo in enumerate(photos) for caption in photo.captions]
+    return Questions(tuple(caption for caption, _ in said), tuple(right for _, right in said), TOLD_WITHIN)
 
 
 def embedded(pixels: Pixels, regions: Sequence[Region], encoder: DualEncoder) -> Embedded:
@@ -71,13 +68,10 @@ def embedded(pixels: Pixels, regions: Sequence[Region], encoder: DualEncoder) ->
     return Embedded(vectors[0], vectors[1:])
 
 
-def found(
-    asked: Sequence[Asked], within: int, photos: Sequence[Embedded], encoder: DualEncoder, way: Way
-) -> list[NDArray[np.float64]]:
-    """For each question, 1 for each right photo that is among the first `within`, else 0."""
-    words = encoder.embed_texts([each.words for each in asked])
+def found(asked: Questions, words: Tensor, photos: Sequence[Embedded], way: Way) -> list[NDArray[np.float64]]:
+    """For each question, 1 for each right photo that is found, else 0; `words` are the embeddings of the texts."""
     scores = np.stack([_scores(photo, words, way) for photo in photos], axis=1)
-    return [_found(scores[row], each.photos, within) for row, each in enumerate(asked)]
+    return [_found(scores[row], right, asked.within) for row, right in enumerate(asked.right)]
 
 
 def _scores(photo: Embedded, words: Tensor, way: Way) -> NDArray[np.float64]:

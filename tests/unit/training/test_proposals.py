@@ -14,7 +14,6 @@ from PIL import Image
 
 from core.decode import Pixels
 from core.masks import Mask
-from model_service.parts import Tensor
 from model_service.registry import STARTER
 from training.pictures import UnusablePictures
 from training.proposals import baselines, coco, intervals, overlap, search
@@ -125,16 +124,6 @@ def test_intervals_hold_their_mean_and_are_drawn_by_photo() -> None:
     assert np.isnan(intervals.over_values([np.zeros(0)], seed=0).mean)
 
 
-class Words:
-    """An encoder whose texts are what the test says."""
-
-    def __init__(self, texts: dict[str, list[float]]) -> None:
-        self._texts = texts
-
-    def embed_texts(self, texts: list[str]) -> Tensor:
-        return np.asarray([self._texts[text] for text in texts], dtype=np.float32)
-
-
 def embedded(picture: float, *regions: float) -> search.Embedded:
     return search.Embedded(np.array([picture], dtype=np.float32), np.array(regions, dtype=np.float32).reshape(-1, 1))
 
@@ -146,8 +135,8 @@ def embedded(picture: float, *regions: float) -> search.Embedded:
 def test_a_photo_is_found_by_its_picture_or_its_best_region(way: search.Way, expected: list[int]) -> None:
     others = [embedded(0.5, 0.1) for _ in range(5)]
     photos = [embedded(0.9, 0.05, -1.0), embedded(0.4, 0.95, 0.0), *others]
-    asked = [search.Asked("a photo of a cup", (0, 1))]
-    (found,) = search.found(asked, 5, photos, Words({"a photo of a cup": [1.0]}), way)  # type: ignore[arg-type]  # texts are all it asks for
+    asked = search.Questions(("a photo of a cup",), ((0, 1),), within=5)
+    (found,) = search.found(asked, np.array([[1.0]], dtype=np.float32), photos, way)
     assert found.tolist() == expected
 
 
