@@ -29,28 +29,29 @@ from training.proposals.trees import TreeProposer
 class Options(BaseSettings):
     """Measure regions without trained weights against COCO's masks, and what search gains by them."""
 
-    model_config = SettingsConfigDict(cli_parse_args=False, cli_kebab_case=True, frozen=True)
+    model_config = SettingsConfigDict(cli_kebab_case=True, env_prefix="PROPOSALS_", frozen=True)
     photos: Path = Field(description="tar of COCO photos with annotations/instances_*.json and captions_*.json")
     yolo: Path | None = Field(default=None, description="a YOLO segmentation checkpoint as the upper reference")
     out: Path = Field(default=Path("runs/proposals"), description="where proposals.json and proposals.md go")
     seed: int = Field(default=0, description="of the intervals' draws")
 
     def cli_cmd(self) -> None:
-        run(self)
+        """On one thread, so that times can be compared; a setting of the process."""
+        cv2.setNumThreads(1)
+        torch.set_num_threads(1)
+        with threadpool_limits(1):
+            run(self)
 
 
 def run(options: Options) -> report.Report:
     """Raises UnusablePictures."""
     found = photos(options.photos)
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
     encoder = onnx_encoder.load(STARTER, model_name=None, threads=1)
-    with threadpool_limits(1):
-        measured = [
-            measure(name, regions_of, tqdm(found, desc=name, unit="photo"), encoder)
-            for name, regions_of in _measured(options).items()
-        ]
-        summary = report.summed_up(measured, by_names(found), by_captions(found), encoder, options.seed)
+    measured = [
+        measure(name, regions_of, tqdm(found, desc=name, unit="photo"), encoder)
+        for name, regions_of in _measured(options).items()
+    ]
+    summary = report.summed_up(measured, by_names(found), by_captions(found), encoder, options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "proposals.json").write_text(json.dumps(summary.as_json(), indent=1), encoding="utf-8")
     (options.out / "proposals.md").write_text(report.markdown(summary), encoding="utf-8")
