@@ -6,6 +6,7 @@ InfoNCE over the batch (Radford et al., CLIP, 2021) or SigLIP's pairwise sigmoid
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -26,7 +27,7 @@ from training.options import DualEncoderOptions
 from training.pictures import Captioned, UnusablePictures, captioned, readable, split_captioned
 from training.profiles import card, write_dual_profile
 from training.runs import Epoch, Run, seeded
-from training.towers import StartImage, StartText, features_of, projected, start_image, start_text
+from training.towers import StartImage, StartText, features_of, freezes_norms, projected, start_image, start_text
 from training.views import RandomViews, ServedViews
 
 _WARM_UP = 0.1
@@ -110,6 +111,8 @@ def _parts(options: DualEncoderOptions) -> tuple[Captioned, Captioned, Captioned
     if "train" not in found:
         raise UnusablePictures(f"{options.captions} names the splits {', '.join(sorted(found))}, and no train among them")
     kept = {split: part.of(row for row, opens in enumerate(readable(part.paths)) if opens) for split, part in found.items()}
+    if unreadable := sum(map(len, found.values())) - sum(map(len, kept.values())):
+        sys.stdout.write(f"left out: {unreadable} files that cannot be read as pictures\n")
     train = kept["train"]
     validation = kept.get("validation")
     if validation is None:
@@ -141,7 +144,7 @@ def _fitting(
         loss=loss,
         scores=lambda: _scores(validation, image, text, numbers),
         watched="mean",
-        freeze_norms=not image.fresh if options.freeze_norms is None else options.freeze_norms,
+        freeze_norms=freezes_norms(options, image),
     )
 
 

@@ -13,14 +13,14 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from training.evaluation.scores import FewShot
-from training.fitting import Arithmetic, Fitting, arithmetic, fit
-from training.measured import Pictures, told_apart
+from training.fitting import Fitting, fit
+from training.labelled import Begun, begin
+from training.measured import told_apart
 from training.options import FewShotOptions
-from training.pictures import Labelled, UnusablePictures
+from training.pictures import UnusablePictures
 from training.profiles import card, write_image_profile
-from training.runs import Epoch, Run, seeded
-from training.splits import Parts, parts
-from training.towers import StartImage, start_image
+from training.runs import Epoch
+from training.towers import freezes_norms
 from training.views import RandomViews
 
 _MONITORED_EPISODES = 100
@@ -46,22 +46,19 @@ class Prototypical:
 
 def train_fewshot(options: FewShotOptions) -> Prototypical:
     """Raises UnusablePictures and its kin."""
-    numbers = arithmetic(options)
-    found = parts(options)
-    run = Run.open(options)
-    seeded(options.seed)
-    image = start_image(options.tower, options.models_dir)
-    image.backbone.to(numbers.device).to(memory_format=torch.channels_last)
-    test = Pictures(found.test, image.processor, numbers)
+    begun = begin(options)
+    image, test = begun.image, begun.test
     before = told_apart(test, image.backbone, options, options.measured_episodes)
-    best = fit(_fitting(options, image, found, numbers), run, options, numbers)
+    best = fit(_fitting(options, begun), begun.run, options, begun.numbers)
     after = told_apart(test, image.backbone, options, options.measured_episodes)
-    trained = Prototypical(options.models_dir / options.name, run.epochs, before, after)
+    trained = Prototypical(options.models_dir / options.name, begun.run.epochs, before, after)
     lines = [
-        f"Prototypical networks, {options.ways} ways, {options.shots} shots; {len(found.train)} pictures to learn from.",
-        f"{len(found.test)} test pictures ({options.hold_out} held out), {options.measured_episodes} episodes. {trained}.",
+        f"Prototypical networks, {options.ways} ways, {options.shots} shots; {len(begun.found.train)} pictures to learn from.",
+        f"{len(test.found)} test pictures ({begun.found.held_out}), {options.measured_episodes} episodes. {trained}.",
     ]
-    write_image_profile(options, image, report=card(options, "Tells things apart by a few examples.", run.epochs, best, lines))
+    write_image_profile(
+        options, image, report=card(options, "Tells things apart by a few examples.", begun.run.epochs, best, lines)
+    )
     return trained
 
 
@@ -74,31 +71,31 @@ def prototype_loss(features: Tensor, ways: int, shots: int) -> Tensor:
     return functional.cross_entropy(-_SHARPNESS * distances, own)
 
 
-def _fitting(options: FewShotOptions, image: StartImage, found: Parts, numbers: Arithmetic) -> Fitting[Tensor]:
-    model = image.backbone
+def _fitting(options: FewShotOptions, begun: Begun) -> Fitting[Tensor]:
+    model = begun.image.backbone
     optimiser = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
-    validation = Pictures(found.validation, image.processor, numbers)
 
     def loss(pixels: Tensor) -> Tensor:
-        features = model(pixels.to(numbers.device, memory_format=torch.channels_last))
+        features = model(pixels.to(begun.numbers.device, memory_format=torch.channels_last))
         return prototype_loss(features, options.ways, options.shots)
 
     return Fitting(
         model=model,
         optimiser=optimiser,
         schedule=torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, mode="max", factor=0.3, patience=2),
-        batches=lambda epoch: _Episodes(options, found.train, image, epoch),
+        batches=lambda epoch: _Episodes(options, begun, epoch),
         loss=loss,
-        scores=lambda: {"accuracy": told_apart(validation, model, options, _MONITORED_EPISODES).accuracy.mean},
+        scores=lambda: {"accuracy": told_apart(begun.validation, model, options, _MONITORED_EPISODES).accuracy.mean},
         watched="accuracy",
-        freeze_norms=not image.fresh if options.freeze_norms is None else options.freeze_norms,
+        freeze_norms=freezes_norms(options, begun.image),
     )
 
 
 class _Episodes:
     """The episodes of one epoch, as `prototype_loss` wants them: pixels (ways * (shots + queries), 3, h, w)."""
 
-    def __init__(self, options: FewShotOptions, train: Labelled, image: StartImage, epoch: int) -> None:
+    def __init__(self, options: FewShotOptions, begun: Begun, epoch: int) -> None:
+        train = begun.found.train
         each = options.shots + options.queries
         of_label = [rows for rows in train.rows_by_label().values() if len(rows) >= each]
         if len(of_label) < options.ways:
@@ -109,7 +106,9 @@ class _Episodes:
             [row for rows in drawn.sample(of_label, options.ways) for row in drawn.sample(rows, each)]
             for _ in range(options.episodes)
         ]
-        views = RandomViews(train.paths, image.processor, smallest_crop=options.smallest_crop, seed=options.seed, epoch=epoch)
+        views = RandomViews(
+            train.paths, begun.image.processor, smallest_crop=options.smallest_crop, seed=options.seed, epoch=epoch
+        )
         self._loader = DataLoader(views, batch_sampler=episodes, num_workers=options.workers)
 
     def __len__(self) -> int:

@@ -17,14 +17,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from training.evaluation.scores import Retrieval
-from training.fitting import Arithmetic, Fitting, arithmetic, fit
-from training.measured import Pictures, found_by_picture, neighbours
+from training.fitting import Fitting, fit
+from training.labelled import Begun, begin
+from training.measured import found_by_picture, neighbours
 from training.options import MetricOptions
-from training.pictures import Labelled, UnusablePictures
+from training.pictures import UnusablePictures
 from training.profiles import card, write_image_profile
-from training.runs import Epoch, Run, seeded
-from training.splits import Parts, parts
-from training.towers import StartImage, features_of, projected, start_image
+from training.runs import Epoch
+from training.towers import features_of, freezes_norms, projected
 from training.views import RandomViews
 
 Batch = tuple[Tensor, Tensor]
@@ -48,28 +48,23 @@ class Metric:
 
 def train_metric(options: MetricOptions) -> Metric:
     """Raises UnusablePictures and its kin."""
-    numbers = arithmetic(options)
-    found = parts(options)
-    run = Run.open(options)
-    seeded(options.seed)
-    image = start_image(options.tower, options.models_dir)
-    image.backbone.to(numbers.device).to(memory_format=torch.channels_last)
-    test = Pictures(found.test, image.processor, numbers)
+    begun = begin(options)
+    image, test = begun.image, begun.test
     before = found_by_picture(test, image.backbone, options.seed)
-    image.backbone.projection = projected(features_of(image.backbone, test.first()), options.dim).to(numbers.device)
-    best = fit(_fitting(options, image, found, numbers), run, options, numbers)
+    image.backbone.projection = projected(features_of(image.backbone, test.first()), options.dim).to(begun.numbers.device)
+    best = fit(_fitting(options, begun), begun.run, options, begun.numbers)
     after = found_by_picture(test, image.backbone, options.seed)
-    trained = Metric(options.models_dir / options.name, run.epochs, before, after)
+    trained = Metric(options.models_dir / options.name, begun.run.epochs, before, after)
     lines = [
-        f"Triplet loss, {options.mining} negatives, {options.dim} numbers; {len(found.train)} pictures to learn from.",
-        f"{len(found.test)} test pictures ({options.hold_out} held out), half of them asking for the other half. {trained}.",
+        f"Triplet loss, {options.mining} negatives, {options.dim} numbers; {len(begun.found.train)} pictures to learn from.",
+        f"{len(test.found)} test pictures ({begun.found.held_out}), half of them asking for the other half. {trained}.",
     ]
-    write_image_profile(options, image, report=card(options, "Compares pictures.", run.epochs, best, lines))
+    write_image_profile(options, image, report=card(options, "Compares pictures.", begun.run.epochs, best, lines))
     return trained
 
 
-def _fitting(options: MetricOptions, image: StartImage, found: Parts, numbers: Arithmetic) -> Fitting[Batch]:
-    model = image.backbone
+def _fitting(options: MetricOptions, begun: Begun) -> Fitting[Batch]:
+    model = begun.image.backbone
     assert model.projection is not None  # noqa: S101 - given above
     miner = TripletMarginMiner(margin=options.margin, type_of_triplets=options.mining)
     criterion = TripletMarginLoss(margin=options.margin)
@@ -80,11 +75,10 @@ def _fitting(options: MetricOptions, image: StartImage, found: Parts, numbers: A
         ],
         weight_decay=options.weight_decay,
     )
-    validation = Pictures(found.validation, image.processor, numbers)
 
     def loss(batch: Batch) -> Tensor:
         pixels, labels = batch
-        embeddings = model(pixels.to(numbers.device, memory_format=torch.channels_last)).float()
+        embeddings = model(pixels.to(begun.numbers.device, memory_format=torch.channels_last)).float()
         picked: Tensor = criterion(embeddings, labels, miner(embeddings, labels))
         return picked
 
@@ -92,25 +86,28 @@ def _fitting(options: MetricOptions, image: StartImage, found: Parts, numbers: A
         model=model,
         optimiser=optimiser,
         schedule=torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, mode="max", factor=0.3, patience=2),
-        batches=lambda epoch: _Batches(options, found.train, image, epoch),
+        batches=lambda epoch: _Batches(options, begun, epoch),
         loss=loss,
-        scores=lambda: neighbours(validation, model, options.seed),
+        scores=lambda: neighbours(begun.validation, model, options.seed),
         watched="mAP",
-        freeze_norms=not image.fresh if options.freeze_norms is None else options.freeze_norms,
+        freeze_norms=freezes_norms(options, begun.image),
     )
 
 
 class _Batches:
     """The P x K batches of one epoch."""
 
-    def __init__(self, options: MetricOptions, train: Labelled, image: StartImage, epoch: int) -> None:
+    def __init__(self, options: MetricOptions, begun: Begun, epoch: int) -> None:
+        train = begun.found.train
         self._labels = torch.tensor(train.labels)
         present = len(train.rows_by_label())
         size = min(options.labels_per_batch, present) * options.pictures_per_label
         if present < 2 or len(train) < size:
             raise UnusablePictures(f"{len(train)} pictures of {present} labels make no batch of {size}: lower P or K")
         sampler = MPerClassSampler(train.labels, options.pictures_per_label, batch_size=size, length_before_new_iter=len(train))
-        views = RandomViews(train.paths, image.processor, smallest_crop=options.smallest_crop, seed=options.seed, epoch=epoch)
+        views = RandomViews(
+            train.paths, begun.image.processor, smallest_crop=options.smallest_crop, seed=options.seed, epoch=epoch
+        )
         self._loader = DataLoader(views, batch_size=size, sampler=sampler, num_workers=options.workers, drop_last=True)
 
     def __len__(self) -> int:

@@ -10,17 +10,19 @@ from training.pictures import Labelled, UnusablePictures, labelled, readable, sp
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The three sets; `unreadable` files were left out of them."""
+    """The three sets. `held_out` says in words what keeps them apart; `unreadable` files were left out."""
 
     train: Labelled
     validation: Labelled
     test: Labelled
+    held_out: str
     unreadable: int
 
 
 def parts(options: LabelledOptions) -> Parts:
     """The folder's own splits where it has `train`, `validation` and `test`, else by seed as `hold_out` says. Raises UnusablePictures."""
     found = labelled(options.pictures)
+    held_out = f"{options.hold_out} held out by seed" if isinstance(found, Labelled) else "the folder's own split"
     if isinstance(found, Labelled):
         split = split_labels if options.hold_out == "labels" else split_pictures
         three = split(found, (options.validation_share, options.test_share), options.seed)
@@ -37,7 +39,7 @@ def parts(options: LabelledOptions) -> Parts:
     for name, part in (("train", train), ("validation", validation), ("test", test)):
         if not len(part):
             raise UnusablePictures(f"no pictures are left for {name}: there are too few, or too few labels")
-    return Parts(train, validation, test, unreadable=sum(map(len, three)) - len(train) - len(validation) - len(test))
+    return Parts(train, validation, test, held_out, sum(map(len, three)) - len(train) - len(validation) - len(test))
 
 
 def _readable(part: Labelled) -> Labelled:

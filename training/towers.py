@@ -24,6 +24,7 @@ from model_service.backbones import (
 from model_service.registry import STARTER
 from model_service.weights import NotFetched, Weights
 from training import mobilenet
+from training.options import RunOptions
 from training.pictures import UnusablePictures
 
 _HUB_TIMEOUT_S = 5.0
@@ -97,6 +98,11 @@ def save_text_tower(text: StartText, folder: Path) -> None:
     text.tokenizer.save_pretrained(folder)
     if text.backbone.projection is not None:
         save_projection(text.backbone.projection, folder)
+
+
+def freezes_norms(options: RunOptions, image: StartImage) -> bool:
+    """As asked, else those of start weights."""
+    return not image.fresh if options.freeze_norms is None else options.freeze_norms
 
 
 def set_training(model: nn.Module, *, freeze_norms: bool) -> None:

@@ -140,13 +140,14 @@ async def test_metric_learning_brings_colours_together_and_is_served(metric: Cal
 
 
 async def test_prototypical_networks_tell_unseen_pictures_apart_better_and_are_served(
-    pictures: Path, places: dict[str, object]
+    pictures: Path, places: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     few = {"ways": 4, "shots": 1, "queries": 2, "episodes": 10, "measured_episodes": 40, "hold_out": "pictures", "epochs": 4}
     options = FewShotOptions.model_validate({"pictures": pictures, "name": "few", **few, **COMMON, **places})
 
     trained = train_fewshot(options)
 
+    assert "left out: 1 files that cannot be read" in capsys.readouterr().out
     assert losses(trained.epochs)[-1] < losses(trained.epochs)[0]
     assert trained.after.accuracy.low > trained.before.accuracy.high
     _, vectors = await serve(options.models_dir, "few", ["red"], synthetic_picture("red", "circle", 48, seed=99))
