@@ -114,16 +114,19 @@ def load(checkpoint: Checkpoint, *, device: str, max_segments: int, min_score: f
 
 
 def _imported_ultralytics() -> Any:
+    """It writes settings when it is imported: into a folder that goes at once, unless one was named for them."""
     os.environ.update(YOLO_AUTOINSTALL="false", YOLO_OFFLINE="true", YOLO_VERBOSE="false")
-    if "YOLO_CONFIG_DIR" not in os.environ:
-        os.environ["YOLO_CONFIG_DIR"] = tempfile.mkdtemp(prefix="imagesearch-ultralytics-")
     os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))  # it would set 1
     open_image = Image.open
-    import ultralytics  # noqa: PLC0415 - reads the variables above when it is imported
+    with tempfile.TemporaryDirectory(prefix="imagesearch-ultralytics-") as place:
+        named = os.environ.setdefault("YOLO_CONFIG_DIR", place)
+        import ultralytics  # noqa: PLC0415 - reads the variables above when it is imported
 
-    Image.open = open_image  # its own would install packages when it meets bytes that are no picture
-    if ultralytics.settings["sync"]:
-        ultralytics.settings.update({"sync": False})
+        Image.open = open_image  # its own would install packages when it meets bytes that are no picture
+        if ultralytics.settings["sync"]:
+            ultralytics.settings.update({"sync": False})
+    if named == place:
+        del os.environ["YOLO_CONFIG_DIR"]
     return ultralytics
 
 
