@@ -18,6 +18,7 @@ from searchsvc.access import WriteAccess
 from searchsvc.corpus import Corpus
 from searchsvc.events import StatusEvents
 from searchsvc.feedback import FeedbackStore
+from searchsvc.file_cache import FileCache
 from searchsvc.folder import PictureFolder
 from searchsvc.headers import add_security_headers
 from searchsvc.models import QueryModels
@@ -115,7 +116,7 @@ async def _services(
         status=status,
         thumbnails=await stack.enter_async_context(
             Thumbnails(
-                settings.data_dir / "thumbnails",
+                FileCache(settings.data_dir / "thumbnails", max_bytes=settings.thumbnails_max_bytes),
                 folder=folder,
                 render=pictures.thumbnail,
                 max_bytes=settings.max_image_bytes,

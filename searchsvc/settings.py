@@ -36,6 +36,9 @@ class SearchSettings(FolderSettings):
     max_uploads: int = Field(default=8, ge=1, le=256, description="pictures received at once; more are refused with 503")
     receive_timeout_s: float = Field(default=60.0, gt=0, description="longest pause within an upload")
     query_timeout_s: float = Field(default=30.0, gt=0, description="longest time for one search")
+    thumbnails_max_bytes: int = Field(
+        default=2 * 2**30, ge=2**20, description="how much disk the kept thumbnails may take; the least lately used go first"
+    )
     max_event_streams: int = Field(default=32, ge=1, le=1024, description="listeners to `/api/v1/events` at once")
 
     @field_validator("api_keys", mode="before")

@@ -5,17 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import TracebackType
 from typing import Self
-from uuid import uuid4
-
-import structlog
 
 from core.errors import ImageRejected, NotFound, Overloaded
+from searchsvc.file_cache import FileCache
 from searchsvc.folder import PictureFolder
-
-log = structlog.get_logger()
 
 SIZES: Sequence[int] = (128, 256, 512)
 DEFAULT_SIZE = 256
@@ -30,8 +25,8 @@ Render = Callable[[bytes, int], bytes]
 class Thumbnails:
     """An async context manager; decoding runs in its own threads, and two that ask for the same one share the work."""
 
-    def __init__(self, cache_dir: Path, *, folder: PictureFolder, render: Render, max_bytes: int) -> None:
-        self._cache_dir = cache_dir
+    def __init__(self, cache: FileCache, *, folder: PictureFolder, render: Render, max_bytes: int) -> None:
+        self._cache = cache
         self._folder = folder
         self._render = render
         self._max_bytes = max_bytes
@@ -65,19 +60,13 @@ class Thumbnails:
         if not done.cancelled():
             done.exception()  # read here, because everybody who waited may have gone
 
-    def _path(self, image_id: str, size: int) -> Path:
-        return self._cache_dir / image_id[:2] / f"{image_id}-{size}.webp"
-
     def _get(self, image_id: str, paths: Sequence[str], size: int) -> bytes:
-        kept = self._path(image_id, size)
-        try:
-            return kept.read_bytes()
-        except OSError:
-            made = self._make(paths, size)
-        try:
-            _keep(kept, made)
-        except OSError as error:  # the answer does not depend on the cache
-            log.warning("thumbnail_unkept", errno=error.errno)
+        name = _file_name(image_id, size)
+        kept = self._cache.get(name)
+        if kept is not None:
+            return kept
+        made = self._make(paths, size)
+        self._cache.keep(name, made)
         return made
 
     def _make(self, paths: Sequence[str], size: int) -> bytes:
@@ -91,15 +80,8 @@ class Thumbnails:
 
     def _forget(self, image_id: str) -> None:
         for size in SIZES:
-            self._path(image_id, size).unlink(missing_ok=True)
+            self._cache.forget(_file_name(image_id, size))
 
 
-def _keep(path: Path, thumbnail: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
-        temporary.write_bytes(thumbnail)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+def _file_name(image_id: str, size: int) -> str:
+    return f"{image_id}-{size}.webp"
