@@ -2,76 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
-
 import pytest
-import pytest_asyncio
-from aiohttp.test_utils import TestServer
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import expect
 
-from core.errors import NoModel, Reason
-from core.schemas import Failure, ImageState
-from searchsvc.app import create_app
-from searchsvc.settings import SearchSettings
-from tests.fakes import FakeCatalog, FakeEmbedder, FakeVectorStore, image_id_of, index, picture
+from core.errors import NoModel
+from tests.fakes import image_id_of, picture
+from tests.unit.page.conftest import Site
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
-
-_QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
-
-
-class Site:
-    """A search service whose folder is filled by hand, and a page of it."""
-
-    def __init__(self, root: Path, browser: Browser) -> None:
-        self.images = root / "images"
-        self.images.mkdir()
-        self.state = root / "state"
-        self.browser = browser
-        self.embedder, self.vectors, self.catalog = FakeEmbedder(), FakeVectorStore(), FakeCatalog()
-        self.trouble: list[str] = []
-        self.server: TestServer | None = None
-
-    async def add(self, content: bytes, path: str) -> str:
-        (self.images / path).write_bytes(content)
-        return await index(self.embedder, self.vectors, self.catalog, content, path)
-
-    async def open(self, address: str = "/", **settings: Any) -> Page:
-        chosen = SearchSettings(**{"images_dir": self.images, "data_dir": self.state, **settings})
-        app = create_app(chosen, embedder=self.embedder, vectors=self.vectors, catalog=self.catalog)
-        self.server = TestServer(app)
-        await self.server.start_server()
-        page = await self.browser.new_page()
-        page.set_default_timeout(10_000)
-        page.on("pageerror", lambda error: self.trouble.append(str(error)))
-        page.on("console", lambda message: self.trouble.append(message.text) if "Content Security" in message.text else None)
-        await page.goto(str(self.server.make_url(address)))
-        return page
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    program = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
-    if program is None:
-        pytest.skip("needs Chromium on the PATH")
-    async with async_playwright() as playwright:
-        opened = await playwright.chromium.launch(executable_path=program, args=_QUIET.split())
-        yield opened
-        await opened.close()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def site(browser: Browser, tmp_path: Path) -> AsyncIterator[Site]:
-    made = Site(tmp_path, browser)
-    yield made
-    for context in browser.contexts:
-        await context.close()
-    if made.server is not None:
-        await made.server.close()
-    assert made.trouble == []
 
 
 async def test_words_find_pictures_and_the_address_can_be_linked(site: Site) -> None:
@@ -218,13 +156,7 @@ async def test_a_search_that_came_too_early_is_answered_when_the_service_is_read
 
 async def test_the_bar_counts_and_lists_what_is_not_indexed(site: Site) -> None:
     image_id = await site.add(picture("red"), "half.png")
-    record = site.catalog.records[image_id].model_copy(update={"state": ImageState.FAILED, "reason": Reason.TRUNCATED})
-    site.catalog.records[image_id] = record
-    site.catalog.failed.append(
-        Failure(
-            path="half.png", reason=Reason.TRUNCATED, detail="the file ends early", image_id=image_id, failed_at=record.noticed_at
-        )
-    )
+    site.fail(image_id, "half.png")
     page = await site.open()
     await page.get_by_role("button", name="1 not indexed").click()
     await expect(page.get_by_role("dialog").get_by_role("row").nth(1)).to_contain_text("truncated the file ends early")
