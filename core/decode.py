@@ -13,15 +13,17 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime
 from functools import cache
 
 import numpy as np
 import pillow_heif
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from core.errors import ImageRejected, Reason
+from core.exif import Exif
+from core.schemas import Location
 
 # Pillow's JPEG opens MPO as well
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "AVIF", "HEIF", "JPEG2000", "PPM", "TGA", "PSD", "PCX", "SGI")
@@ -67,6 +69,7 @@ class DecodedImage:
     height: int
     format: str
     taken_at: datetime | None
+    location: Location | None
 
 
 def sniff(head: bytes) -> bool:
@@ -88,6 +91,15 @@ def decode(image: bytes, limits: DecodeLimits, *, min_side: int | None = None) -
         _check_pixels(picture.size, limits)
         with _failures_told():
             return _upright(picture, limits, min_side)
+
+
+def read_exif(image: bytes) -> Exif:
+    """What the header tells, without a pixel decoded; of bytes that are no picture, nothing."""
+    try:
+        with _opened(image) as picture:
+            return Exif.of(picture)
+    except ImageRejected:
+        return Exif()
 
 
 def thumbnail(picture: DecodedImage, max_side: int) -> bytes:
@@ -167,57 +179,10 @@ def _upright(picture: Image.Image, limits: DecodeLimits, min_side: int | None) -
         picture.draft(picture.mode, (max(1, int(full[0] * scale)), max(1, int(full[1] * scale))))
     picture.load()
     _check_pixels(picture.size, limits)  # some formats learn their true size only here
-    exif = _Exif.of(picture)
+    exif = Exif.of(picture)
     upright = picture.transpose(exif.turn) if exif.turn is not None else picture
-    width, height = full[::-1] if exif.turn in _QUARTER_TURNS else full
-    return DecodedImage(np.array(_rgb(upright)), width, height, image_format, exif.taken_at)
-
-
-# EXIF orientation to the transposition that undoes it (CIPA DC-008, tag 0x0112)
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_QUARTER_TURNS = frozenset({_TURNS[5], _TURNS[6], _TURNS[7], _TURNS[8]})
-
-
-@dataclass(frozen=True, slots=True)
-class _Exif:
-    """What we use of a picture's EXIF; nonsense counts as absent."""
-
-    turn: Image.Transpose | None = None
-    taken_at: datetime | None = None
-
-    @classmethod
-    def of(cls, picture: Image.Image) -> _Exif:
-        try:
-            exif = picture.getexif()
-            turn = _TURNS.get(exif.get(ExifTags.Base.Orientation, 1))
-        except Exception:  # noqa: BLE001 - damaged EXIF makes Pillow raise nearly anything, and the picture is none the worse for it
-            return cls()
-        try:
-            return cls(turn, _taken_at(exif.get_ifd(ExifTags.IFD.Exif)))
-        except Exception:  # noqa: BLE001 - as above, for the part that holds the date
-            return cls(turn)
-
-
-def _taken_at(exif: dict[int, object]) -> datetime | None:
-    """DateTimeOriginal with its offset; UTC where none is given. None when it is absent or no date."""
-    moment = str(exif.get(ExifTags.Base.DateTimeOriginal, "")).strip("\0 ")
-    offset = re.fullmatch(r"([+-])(\d\d):(\d\d)", str(exif.get(ExifTags.Base.OffsetTimeOriginal, "")).strip("\0 "))
-    try:
-        taken_at = datetime.strptime(moment, "%Y:%m:%d %H:%M:%S").replace(tzinfo=UTC)
-    except ValueError:
-        return None
-    if offset is None:
-        return taken_at
-    ahead = timedelta(hours=int(offset[2]), minutes=int(offset[3])) * (-1 if offset[1] == "-" else 1)
-    return taken_at.replace(tzinfo=timezone(ahead)) if abs(ahead) < timedelta(hours=24) else taken_at
+    width, height = full[::-1] if exif.swaps_sides else full
+    return DecodedImage(np.array(_rgb(upright)), width, height, image_format, exif.taken_at, exif.location)
 
 
 def _rgb(picture: Image.Image) -> Image.Image:

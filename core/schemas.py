@@ -138,6 +138,25 @@ class Priority(StrEnum):
     INGEST = "ingest"
 
 
+class Location(Wire):
+    """A place on the earth (WGS 84), in degrees."""
+
+    lat: float = Field(ge=-90, le=90, description="north of the equator, or south of it where negative")
+    lon: float = Field(ge=-180, le=180, description="east of Greenwich, or west of it where negative")
+
+
+class Orientation(StrEnum):
+    """Which side of the upright picture is longer."""
+
+    LANDSCAPE = "landscape"
+    PORTRAIT = "portrait"
+    SQUARE = "square"
+
+    @classmethod
+    def of(cls, width: int, height: int) -> Orientation:
+        return cls.SQUARE if width == height else cls.LANDSCAPE if width > height else cls.PORTRAIT
+
+
 class ImageAnalysis(Wire):
     """Everything the model service knows of one picture, from one round trip."""
 
@@ -146,6 +165,7 @@ class ImageAnalysis(Wire):
     height: int = Field(ge=1)
     format: str = Field(description="as Pillow names it, e.g. `JPEG`")
     taken_at: datetime | None = Field(default=None, description="EXIF DateTimeOriginal; UTC is assumed where no offset is given")
+    location: Location | None = Field(default=None, description="EXIF GPS position")
     fingerprint: str = Field(description="of the models that made it, as in `ModelsInfo`")
     embeddings: tuple[Embedding, ...]
     segments: tuple[AnalysedSegment, ...] = ()

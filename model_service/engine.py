@@ -272,6 +272,7 @@ def _analysis(parts: Parts, picture: _Picture, instances: Sequence[Instance], ro
         height=decoded.height,
         format=decoded.format,
         taken_at=decoded.taken_at,
+        location=decoded.location,
         fingerprint=parts.fingerprint,
         embeddings=embeddings(0),
         segments=segments,

@@ -329,7 +329,7 @@ def test_a_large_jpeg_is_reduced_and_without_a_wish_it_is_not() -> None:
 @settings(max_examples=25, deadline=None)
 def test_a_thumbnail_stays_within_its_bound(width: int, height: int, max_side: int) -> None:
     pixels = np.zeros((height, width, 3), np.uint8)
-    small = Image.open(io.BytesIO(thumbnail(DecodedImage(pixels, width, height, "PNG", None), max_side)))
+    small = Image.open(io.BytesIO(thumbnail(DecodedImage(pixels, width, height, "PNG", None, None), max_side)))
     assert small.format == "WEBP"
     assert max(small.size) <= max_side
     assert max(small.size) == min(max_side, max(width, height))
