@@ -1,0 +1,47 @@
+"""The client of an image search service, for code (`Client`, `AsyncClient`) and terminal (`imagesearch`).
+
+with Client() as client:
+    answer = client.search("a red bag", scope="segments")
+    client.rate(answer.matches[0], 9)
+"""
+
+from core.schemas import FailurePage, ImageState
+from imagesearch.client import AsyncClient, Client
+from imagesearch.errors import (
+    Conflict,
+    ImageSearchError,
+    NotFound,
+    Refused,
+    Unauthorized,
+    Unavailable,
+    Unintelligible,
+    Unreachable,
+)
+from imagesearch.results import Added, Progress
+from imagesearch.steps import Retrying
+from searchsvc.schemas import ImageView, MatchView, SearchAnswer, SearchFilter, SegmentView, StatusAnswer, UploadAnswer
+
+__all__ = [
+    "Added",
+    "AsyncClient",
+    "Client",
+    "Conflict",
+    "FailurePage",
+    "ImageSearchError",
+    "ImageState",
+    "ImageView",
+    "MatchView",
+    "NotFound",
+    "Progress",
+    "Refused",
+    "Retrying",
+    "SearchAnswer",
+    "SearchFilter",
+    "SegmentView",
+    "StatusAnswer",
+    "Unauthorized",
+    "Unavailable",
+    "Unintelligible",
+    "Unreachable",
+    "UploadAnswer",
+]

@@ -1,0 +1,235 @@
+"""The two clients: the same operations, blocking and awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from functools import wraps
+from ipaddress import ip_address
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+
+from imagesearch.operations import Operations, Pages
+from imagesearch.steps import Pause, Retrying, Send, Steps, Work
+from searchsvc.schemas import SearchAnswer
+
+DEFAULT_URL = "http://127.0.0.1:3000"
+_CONNECT_TIMEOUT_S = 5.0
+
+P = ParamSpec("P")
+ResultT = TypeVar("ResultT")
+
+
+class _Connection:
+    """What both clients are made of: address, key, time-outs, retries."""
+
+    def __init__(self, url: str | None, api_key: str | None, timeout_s: float, retrying: Retrying | None) -> None:
+        self.url = (url or os.environ.get("IMAGESEARCH_URL") or DEFAULT_URL).rstrip("/")
+        parts = urlsplit(self.url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError(f"not the address of a service, such as {DEFAULT_URL}: {self.url}")
+        key = api_key or os.environ.get("IMAGESEARCH_API_KEY")
+        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_TIMEOUT_S))
+        self.trust_env = not _is_loopback(parts.hostname)
+        """A proxy that the environment names cannot reach this machine's loopback."""
+        self.operations = Operations(retrying or Retrying())
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _blocking(operation: Callable[Concatenate[Operations, P], Steps[ResultT]]) -> Callable[Concatenate[Client, P], ResultT]:
+    @wraps(operation)
+    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> ResultT:
+        return self._run(operation(self._connection.operations, *args, **kwargs))
+
+    return method
+
+
+def _awaited(
+    operation: Callable[Concatenate[Operations, P], Steps[ResultT]],
+) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, ResultT]]:
+    @wraps(operation)
+    async def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> ResultT:
+        return await self._run(operation(self._connection.operations, *args, **kwargs))
+
+    return method
+
+
+def _blocking_pages(
+    operation: Callable[Concatenate[Operations, P], Pages],
+) -> Callable[Concatenate[Client, P], Iterator[SearchAnswer]]:
+    @wraps(operation)
+    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[SearchAnswer]:
+        pages = operation(self._connection.operations, *args, **kwargs)
+        while (page := self._run(pages.next_page())) is not None:
+            yield page
+
+    return method
+
+
+def _awaited_pages(
+    operation: Callable[Concatenate[Operations, P], Pages],
+) -> Callable[Concatenate[AsyncClient, P], AsyncIterator[SearchAnswer]]:
+    @wraps(operation)
+    async def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[SearchAnswer]:
+        pages = operation(self._connection.operations, *args, **kwargs)
+        while (page := await self._run(pages.next_page())) is not None:
+            yield page
+
+    return method
+
+
+class Client:
+    """Blocks. A context manager; one may be shared by threads."""
+
+    def __init__(
+        self, url: str | None = None, *, api_key: str | None = None, timeout_s: float = 60.0, retrying: Retrying | None = None
+    ) -> None:
+        """`url` and `api_key` default to IMAGESEARCH_URL and IMAGESEARCH_API_KEY. Raises ValueError for an address that is none.
+
+        `timeout_s` bounds each wait for the service: for a connection (5 s at most), for the next bytes, for taking them.
+        """
+        self._connection = _Connection(url, api_key, timeout_s, retrying)
+        self._http = httpx.Client(
+            base_url=self._connection.url,
+            headers=self._connection.headers,
+            timeout=self._connection.timeout,
+            trust_env=self._connection.trust_env,
+        )
+
+    @property
+    def url(self) -> str:
+        return self._connection.url
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connections; a client that is not used by `with` needs it."""
+        self._http.close()
+
+    search = _blocking(Operations.search)
+    pages = _blocking_pages(Operations.pages)
+    rate = _blocking(Operations.rate)
+    upload = _blocking(Operations.upload)
+    add = _blocking(Operations.add)
+    image = _blocking(Operations.image)
+    segments = _blocking(Operations.segments)
+    file = _blocking(Operations.file)
+    thumbnail = _blocking(Operations.thumbnail)
+    mask = _blocking(Operations.mask)
+    delete = _blocking(Operations.delete)
+    status = _blocking(Operations.status)
+    failures = _blocking(Operations.failures)
+
+    def _run(self, steps: Steps[ResultT]) -> ResultT:
+        outcome: object = None
+        while True:
+            try:
+                step = steps.send(outcome)
+            except StopIteration as ended:
+                result: ResultT = ended.value
+                return result
+            outcome = self._done(step)
+
+    def _done(self, step: Send | Pause | Work) -> object:
+        match step:
+            case Pause(seconds):
+                time.sleep(seconds)
+                return None
+            case Work(call):
+                return call()
+            case Send():
+                try:
+                    return self._http.send(_request(self._http, step))
+                except httpx.HTTPError as error:
+                    return error
+
+
+class AsyncClient:
+    """Awaits. An async context manager of one event loop; what touches the disk runs in a thread."""
+
+    def __init__(
+        self, url: str | None = None, *, api_key: str | None = None, timeout_s: float = 60.0, retrying: Retrying | None = None
+    ) -> None:
+        """As `Client`."""
+        self._connection = _Connection(url, api_key, timeout_s, retrying)
+        self._http = httpx.AsyncClient(
+            base_url=self._connection.url,
+            headers=self._connection.headers,
+            timeout=self._connection.timeout,
+            trust_env=self._connection.trust_env,
+        )
+
+    @property
+    def url(self) -> str:
+        return self._connection.url
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the connections; a client that is not used by `async with` needs it."""
+        await self._http.aclose()
+
+    search = _awaited(Operations.search)
+    pages = _awaited_pages(Operations.pages)
+    rate = _awaited(Operations.rate)
+    upload = _awaited(Operations.upload)
+    add = _awaited(Operations.add)
+    image = _awaited(Operations.image)
+    segments = _awaited(Operations.segments)
+    file = _awaited(Operations.file)
+    thumbnail = _awaited(Operations.thumbnail)
+    mask = _awaited(Operations.mask)
+    delete = _awaited(Operations.delete)
+    status = _awaited(Operations.status)
+    failures = _awaited(Operations.failures)
+
+    async def _run(self, steps: Steps[ResultT]) -> ResultT:
+        outcome: object = None
+        while True:
+            try:
+                step = steps.send(outcome)
+            except StopIteration as ended:
+                result: ResultT = ended.value
+                return result
+            outcome = await self._done(step)
+
+    async def _done(self, step: Send | Pause | Work) -> object:
+        match step:
+            case Pause(seconds):
+                await asyncio.sleep(seconds)
+                return None
+            case Work(call):
+                return await asyncio.to_thread(call)
+            case Send():
+                try:
+                    return await self._http.send(_request(self._http, step))
+                except httpx.HTTPError as error:
+                    return error
+
+
+def _request(http: httpx.Client | httpx.AsyncClient, step: Send) -> httpx.Request:
+    headers = {"Accept": step.accept}
+    if step.file is None:
+        return http.build_request(step.method, step.path, params=step.query or None, json=step.json, headers=headers)
+    files = {"file": step.file}
+    return http.build_request(step.method, step.path, data=dict(step.form or {}), files=files, headers=headers)

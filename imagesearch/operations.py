@@ -1,0 +1,242 @@
+"""What can be asked of the service, once for both clients."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from os import PathLike
+from typing import Literal, TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from core.schemas import FailurePage
+from imagesearch.adding import Adding
+from imagesearch.errors import Unintelligible
+from imagesearch.pictures import Picture, gathered, read
+from imagesearch.results import Added, OnProgress
+from imagesearch.steps import Retrying, Send, Steps, exchange, work
+from searchsvc.schemas import (
+    MAX_OFFSET,
+    FeedbackAnswer,
+    ImageView,
+    MatchView,
+    Scope,
+    SearchAnswer,
+    SearchFilter,
+    SegmentsAnswer,
+    StatusAnswer,
+    UploadAnswer,
+)
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+API = "/api/v1"
+Filter = SearchFilter | Mapping[str, object]
+"""`{"folder": ..., "label": ..., "date": {"from": ..., "to": ...}, "size": {...}}`, as docs/reference/api.md tells."""
+
+
+class Operations:
+    """Each method is one conversation; all may raise what `imagesearch.errors` draws."""
+
+    def __init__(self, retrying: Retrying) -> None:
+        self._retrying = retrying
+
+    # --- search
+
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        picture: Picture | None = None,
+        image_id: str | None = None,
+        negative_text: str | None = None,
+        scope: Scope = "images",
+        filter: Filter | None = None,  # noqa: A002 - the API's word
+        top_k: int = 10,
+        offset: int = 0,
+        min_score: float | None = None,
+        model: str | None = None,
+    ) -> Steps[SearchAnswer]:
+        """Find pictures by words, by a picture, by an indexed image, or by several of these together; best first."""
+        asked: dict[str, object] = {
+            "text": text,
+            "image_id": image_id,
+            "negative_text": negative_text,
+            "scope": scope,
+            "filter": filter.model_dump(mode="json", by_alias=True, exclude_none=True)
+            if isinstance(filter, SearchFilter)
+            else filter,
+            "top_k": top_k,
+            "offset": offset,
+            "min_score": None if min_score is None else float(min_score),
+            "model": model,
+        }
+        given = {name: value for name, value in asked.items() if value is not None}
+        if picture is None:
+            return (yield from self._ask(SearchAnswer, Send("POST", f"{API}/search-image", json=given)))
+        file = yield from work(partial(read, picture))
+        form = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
+        return (yield from self._ask(SearchAnswer, Send("POST", f"{API}/search-image", form=form, file=file)))
+
+    def pages(
+        self,
+        text: str | None = None,
+        *,
+        picture: Picture | None = None,
+        image_id: str | None = None,
+        negative_text: str | None = None,
+        scope: Scope = "images",
+        filter: Filter | None = None,  # noqa: A002 - the API's word
+        top_k: int = 100,
+        min_score: float | None = None,
+        model: str | None = None,
+    ) -> Pages:
+        """All that is found, a page of `top_k` after the other, until there is no more or the service counts no further.
+
+        Each page is a search of its own. What has moved down because pictures arrived in between is not answered twice.
+        """
+
+        def page(offset: int) -> Steps[SearchAnswer]:
+            return self.search(
+                text,
+                picture=picture,
+                image_id=image_id,
+                negative_text=negative_text,
+                scope=scope,
+                filter=filter,
+                top_k=top_k,
+                offset=offset,
+                min_score=min_score,
+                model=model,
+            )
+
+        return Pages(page, step=top_k)
+
+    def rate(self, shown: SearchAnswer | MatchView | str, rating: int, *, image_id: str | None = None) -> Steps[str]:
+        """Rate a search, one of its matches, or whatever a token is about, from 1 to 10; `image_id` picks one of a search's images.
+
+        Returns the id of the feedback. Raises Conflict when this token was used before.
+        """
+        token = shown if isinstance(shown, str) else shown.jwt
+        body: dict[str, object] = {"user_feedback": rating, "jwt": token}
+        if image_id is not None:
+            body["image_id"] = image_id
+        answer = yield from self._ask(FeedbackAnswer, Send("POST", f"{API}/create-feedback", json=body))
+        return answer.feedback_id
+
+    # --- images
+
+    def upload(self, picture: Picture, *, name: str | None = None, folder: str | None = None) -> Steps[UploadAnswer]:
+        """Add one picture. The service answers before it is indexed; the same bytes twice are one image."""
+        own_name, content = yield from work(partial(read, picture))
+        form = {"folder": folder} if folder else {}
+        return (yield from self._ask(UploadAnswer, Send("POST", f"{API}/images", form=form, file=(name or own_name, content))))
+
+    def add(
+        self,
+        paths: str | PathLike[str] | Iterable[str | PathLike[str]],
+        *,
+        folder: str | None = None,
+        wait: bool = False,
+        timeout_s: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Steps[tuple[Added, ...]]:
+        """Add files, and folders with all pictures below them, which keep their folder's name as with `cp -r`.
+
+        A file that is refused or cannot be read comes back as failed, and the rest goes on. With `wait` it returns when all are
+        indexed or failed, or after `timeout_s`; then some have not `ended`. Raises OSError for a path that is not there.
+        """
+        named = [paths] if isinstance(paths, str | PathLike) else list(paths)
+        files = yield from work(lambda: gathered(named, folder))
+        adding = Adding(files, on_progress, upload=self._upload_file, image=self.image)
+        yield from adding.send()
+        if wait:
+            yield from adding.follow(timeout_s)
+        return adding.added
+
+    def _upload_file(self, name: str, content: bytes, folder: str) -> Steps[UploadAnswer]:
+        return self.upload(content, name=name, folder=folder)
+
+    def image(self, image_id: str) -> Steps[ImageView]:
+        """How far an image is, where it lies, and why it failed if it did. Raises NotFound."""
+        return self._ask(ImageView, Send("GET", _image(image_id)))
+
+    def segments(self, image_id: str) -> Steps[SegmentsAnswer]:
+        """The regions that were found in an image."""
+        return self._ask(SegmentsAnswer, Send("GET", f"{_image(image_id)}/segments"))
+
+    def file(self, image_id: str) -> Steps[bytes]:
+        """The picture's file as it lies on the service's disk."""
+        return self._content(Send("GET", f"{_image(image_id)}/file", accept="*/*"))
+
+    def thumbnail(self, image_id: str, *, size: Literal[128, 256, 512] = 256) -> Steps[bytes]:
+        """WebP, upright, `size` pixels on the long side."""
+        return self._content(Send("GET", f"{_image(image_id)}/thumbnail", query={"size": str(size)}, accept="image/webp"))
+
+    def mask(self, image_id: str, n: int) -> Steps[bytes]:
+        """PNG of a region's mask, white on transparent: stretch it over the picture."""
+        return self._content(Send("GET", f"{_image(image_id)}/segments/{n}/mask", accept="image/png"))
+
+    def delete(self, image_id: str) -> Steps[None]:
+        """Remove an image's files from the watched folder, and all that was known of it. Raises NotFound."""
+        yield from self._content(Send("DELETE", _image(image_id)))
+
+    # --- operations
+
+    def status(self) -> Steps[StatusAnswer]:
+        """How far the folder is, and which models answer."""
+        return self._ask(StatusAnswer, Send("GET", f"{API}/status"))
+
+    def failures(self, *, limit: int = 100, offset: int = 0, ignored: bool = False) -> Steps[FailurePage]:
+        """Files that are not indexed, and why; with `ignored` also those that are no pictures."""
+        query = {"limit": str(limit), "offset": str(offset), "ignored": str(ignored).lower()}
+        return self._ask(FailurePage, Send("GET", f"{API}/failures", query=query))
+
+    def _ask(self, model: type[ModelT], request: Send) -> Steps[ModelT]:
+        answer = yield from exchange(request, self._retrying)
+        try:
+            return model.model_validate_json(answer.content, extra="ignore")  # a newer service may say more
+        except ValidationError:
+            raise _not_understood(answer) from None
+
+    def _content(self, request: Send) -> Steps[bytes]:
+        answer = yield from exchange(request, self._retrying)
+        return answer.content
+
+
+class Pages:
+    """A search's pages, one conversation each."""
+
+    def __init__(self, page: Callable[[int], Steps[SearchAnswer]], *, step: int) -> None:
+        self._page = page
+        self._step = step
+        self._offset = 0
+        self._seen: set[tuple[str, int | None]] = set()
+
+    def next_page(self) -> Steps[SearchAnswer | None]:
+        """None after the last."""
+        if self._offset > MAX_OFFSET:
+            return None
+        answer = yield from self._page(self._offset)
+        if not answer.matches:
+            return None
+        self._offset += self._step
+        return answer.model_copy(update={"matches": tuple(match for match in answer.matches if self._is_new(match))})
+
+    def _is_new(self, match: MatchView) -> bool:
+        found = (match.image_id, match.segment.n if match.segment else None)
+        if found in self._seen:
+            return False
+        self._seen.add(found)
+        return True
+
+
+def _image(image_id: str) -> str:
+    return f"{API}/images/{image_id}"
+
+
+def _not_understood(answer: httpx.Response) -> Unintelligible:
+    message = f"the answer of {answer.request.url} is not understood: is it an image search, and of this release?"
+    return Unintelligible(message, status=answer.status_code, request_id=answer.headers.get("X-Request-ID"))

@@ -1,0 +1,260 @@
+"""What the clients do with a service that works: the same cases for the blocking and the awaited one."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from core.errors import Unavailable as ServiceAway
+from core.schemas import Failure, ImageState
+from imagesearch import Client, Conflict, NotFound, Progress, Refused, SearchFilter, Unauthorized, Unavailable
+from tests.fakes import image_id_of, index, picture
+from tests.unit.imagesearch.conftest import Caller, MakeCaller
+from tests.unit.searchsvc.conftest import MakeWorld, World
+
+
+@pytest.fixture
+async def colours(world: World) -> dict[str, str]:
+    """Three indexed pictures, by colour."""
+    return {colour: await world.add(picture(colour), f"{colour}/{colour}.png") for colour in ("red", "green", "blue")}
+
+
+# --- search
+
+
+async def test_words_find_and_the_answer_has_types(call: Caller, colours: dict[str, str]) -> None:
+    answer = await call("search", "red", top_k=2)
+    assert [len(answer.matches), answer.matches[0].image_id, answer.matches[0].path] == [2, colours["red"], "red/red.png"]
+    assert answer.matches[0].score > answer.matches[1].score
+    assert (answer.text, answer.model_name) == ("red", "CLIP")
+
+
+async def test_a_picture_finds_as_bytes_as_a_path_and_as_an_open_file(
+    call: Caller, colours: dict[str, str], tmp_path: Path
+) -> None:
+    content = picture("blue", mark=9)
+    path = tmp_path / "query ü.png"
+    path.write_bytes(content)
+    for question in (content, path, str(path), io.BytesIO(content)):
+        assert (await call("search", picture=question)).matches[0].image_id == colours["blue"]
+
+
+async def test_a_picture_and_words_go_together_with_every_option(call: Caller, colours: dict[str, str]) -> None:
+    options: dict[str, Any] = {
+        "negative_text": "green",
+        "scope": "both",
+        "top_k": 1,
+        "offset": 1,
+        "min_score": -1,
+        "model": "clip",
+    }
+    answer = await call("search", "red", picture=picture("blue"), filter={"size": {"min_width": 1}}, **options)
+    assert len(answer.matches) == 1
+    assert answer.text == "red"
+
+
+async def test_an_indexed_image_finds_others_and_not_itself(call: Caller, colours: dict[str, str]) -> None:
+    found = {match.image_id for match in (await call("search", image_id=colours["red"])).matches}
+    assert found == {colours["green"], colours["blue"]}
+
+
+@pytest.mark.parametrize("wanted", [{"folder": "green"}, SearchFilter(folder="green")])
+async def test_a_filter_is_a_mapping_or_the_services_own_model(call: Caller, colours: dict[str, str], wanted: Any) -> None:
+    assert [match.image_id for match in (await call("search", "red", filter=wanted)).matches] == [colours["green"]]
+
+
+async def test_regions_come_with_their_box_and_their_mask(call: Caller, colours: dict[str, str]) -> None:
+    region = (await call("search", "red", scope="segments")).matches[0].segment
+    assert (region.label, region.n) == ("half", 0)
+    mask = Image.open(io.BytesIO(await call("mask", colours["red"], region.n)))
+    assert mask.format == "PNG"
+
+
+@pytest.mark.parametrize("page_size", [1, 2, 3, 100])
+async def test_pages_give_everything_once_and_end(call: Caller, colours: dict[str, str], page_size: int) -> None:
+    pages = await call.pages("red", top_k=page_size)
+    assert sorted(match.image_id for page in pages for match in page.matches) == sorted(colours.values())
+    assert len(pages) == -(-3 // page_size)
+
+
+async def test_a_match_that_slides_to_the_next_page_is_not_given_again(
+    world: World, call: Caller, colours: dict[str, str]
+) -> None:
+    """The first page is asked for; a nearer picture arrives; the rest moves down by one."""
+    seen: list[str] = []
+    if isinstance(call.client, Client):
+        pages = call.client.pages("red", top_k=1)
+        seen += [match.image_id for match in (await asyncio.to_thread(next, pages)).matches]
+        await world.add(picture("red", mark=7), "nearer.png")
+        seen += [match.image_id for page in await asyncio.to_thread(list, pages) for match in page.matches]
+    else:
+        awaited = call.client.pages("red", top_k=1)
+        seen += [match.image_id for match in (await anext(awaited)).matches]
+        await world.add(picture("red", mark=7), "nearer.png")
+        seen += [match.image_id async for page in awaited for match in page.matches]
+    assert len(seen) == len(set(seen))
+    assert {colours["green"], colours["blue"]} <= set(seen)
+
+
+async def test_what_the_service_refuses_is_told_in_its_own_words(call: Caller) -> None:
+    with pytest.raises(Refused, match="top_k") as refused:
+        await call("search", "red", top_k=1000)
+    error = refused.value
+    assert (error.status, error.code, error.field) == (422, "unprocessable_entity", "top_k")
+    assert error.request_id
+
+
+# --- feedback
+
+
+async def test_a_search_and_a_match_are_rated_once_each(call: Caller, colours: dict[str, str]) -> None:
+    answer = await call("search", "red")
+    assert await call("rate", answer, 8) != await call("rate", answer.matches[1], 9)
+    for shown in (answer, answer.matches[1].jwt):
+        with pytest.raises(Conflict):
+            await call("rate", shown, 8)
+
+
+async def test_one_of_a_searchs_images_is_rated_by_its_id(call: Caller, colours: dict[str, str]) -> None:
+    answer = await call("search", "red")
+    with pytest.raises(Refused):
+        await call("rate", answer, 3, image_id="0" * 64)
+    assert await call("rate", answer, 3, image_id=colours["blue"])
+
+
+async def test_a_forged_token_is_unauthorized(call: Caller) -> None:
+    with pytest.raises(Unauthorized):
+        await call("rate", "a.b.c", 3)
+
+
+# --- images
+
+
+async def test_a_picture_is_uploaded_under_a_name_into_a_folder(world: World, call: Caller) -> None:
+    answer = await call("upload", picture("red"), name="mine.png", folder="holiday")
+    assert answer.image_id == image_id_of(picture("red"))
+    assert (world.images / "holiday/mine.png").is_file()
+
+
+async def test_a_folder_is_added_with_its_own_name_its_folders_and_without_what_is_no_picture(
+    world: World, call: Caller, tmp_path: Path
+) -> None:
+    photos = _photos(tmp_path)
+    told: list[Progress] = []
+    added = await call("add", photos, folder="from-phone", on_progress=told.append)
+    kept = sorted(path.relative_to(world.images).as_posix() for path in world.images.rglob("*") if path.is_file())
+    assert kept == ["from-phone/photos/2019/b.png", "from-phone/photos/a.png"]
+    assert [(file.path.name, file.state) for file in added] == [("a.png", ImageState.PENDING), ("b.png", ImageState.PENDING)]
+    assert [(progress.sent, progress.total) for progress in told] == [(1, 2), (2, 2)]
+
+
+async def test_a_file_that_is_no_picture_fails_and_the_rest_goes_on(world: World, call: Caller, tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "good.png").write_bytes(picture("red"))
+    bad, good = await call("add", [tmp_path / "text.jpg", tmp_path / "good.png"])
+    assert (bad.state, bad.reason, bad.image_id) == (ImageState.FAILED, "not_an_image", None)
+    assert good.state is ImageState.PENDING
+
+
+async def test_waiting_follows_each_picture_to_its_end(world: World, call: Caller, tmp_path: Path) -> None:
+    """One is indexed and one fails while the client waits; before that the service does not even know them."""
+    red, blue = picture("red"), picture("blue")
+    (tmp_path / "red.png").write_bytes(red)
+    (tmp_path / "blue.png").write_bytes(blue)
+    told: list[Progress] = []
+    adding = asyncio.create_task(
+        call("add", [tmp_path / "red.png", tmp_path / "blue.png"], wait=True, timeout_s=20, on_progress=told.append)
+    )
+    await asyncio.sleep(0.3)
+    assert not adding.done()
+    await index(world.embedder, world.vectors, world.catalog, red, "red.png")
+    await index(world.embedder, world.vectors, world.catalog, blue, "blue.png")
+    record = world.catalog.records[image_id_of(blue)]
+    world.catalog.records[image_id_of(blue)] = record.model_copy(update={"state": ImageState.FAILED, "reason": "corrupt"})
+    ended = await adding
+    assert [(file.state, file.reason) for file in ended] == [(ImageState.INDEXED, None), (ImageState.FAILED, "corrupt")]
+    assert (told[-1].indexed, told[-1].failed, told[-1].sent) == (1, 1, 2)
+
+
+async def test_waiting_ends_with_its_time_and_says_what_has_not_ended(call: Caller, tmp_path: Path) -> None:
+    (tmp_path / "red.png").write_bytes(picture("red"))
+    (added,) = await call("add", tmp_path / "red.png", wait=True, timeout_s=0.05)
+    assert not added.ended
+    assert replace(added, state=ImageState.INDEXED).ended
+
+
+async def test_a_path_that_is_not_there_is_an_error_before_anything_is_sent(world: World, call: Caller, tmp_path: Path) -> None:
+    (tmp_path / "good.png").write_bytes(picture("red"))
+    with pytest.raises(FileNotFoundError):
+        await call("add", [tmp_path / "good.png", tmp_path / "absent.png"])
+    assert not list(world.images.iterdir())
+
+
+async def test_state_file_thumbnail_and_regions_of_an_image(call: Caller, colours: dict[str, str]) -> None:
+    red = colours["red"]
+    assert (await call("image", red)).state is ImageState.INDEXED
+    assert await call("file", red) == picture("red")
+    assert Image.open(io.BytesIO(await call("thumbnail", red, size=128))).format == "WEBP"
+    assert [segment.label for segment in (await call("segments", red)).segments] == ["half"]
+
+
+async def test_a_deleted_image_is_not_found(call: Caller, colours: dict[str, str]) -> None:
+    await call("delete", colours["red"])
+    for operation in ("image", "delete"):
+        with pytest.raises(NotFound):
+            await call(operation, colours["red"])
+
+
+async def test_writing_takes_the_key_from_the_argument_or_the_environment(
+    make_world: MakeWorld, make_caller: MakeCaller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = str((await make_world(api_keys=("the-key",))).client.make_url("/"))
+    monkeypatch.delenv("IMAGESEARCH_API_KEY", raising=False)
+    with pytest.raises(Unauthorized) as refused:
+        await make_caller(url)("upload", picture("red"))
+    assert refused.value.status == 401
+    assert await make_caller(url, api_key="the-key")("upload", picture("red"))
+    monkeypatch.setenv("IMAGESEARCH_API_KEY", "the-key")
+    assert await make_caller(url)("upload", picture("red"))
+
+
+# --- operations
+
+
+async def test_status_and_failures_are_told(world: World, call: Caller, colours: dict[str, str]) -> None:
+    at = world.catalog.records[colours["red"]].noticed_at
+    world.catalog.failed += [
+        Failure(path="x.jpg", reason="truncated", failed_at=at),
+        Failure(path="n.txt", reason="ignored", failed_at=at),
+    ]
+    status = await call("status")
+    assert (status.images.indexed, status.spaces[0].model_name) == (3, "CLIP")
+    assert [failure.path for failure in (await call("failures")).failures] == ["x.jpg"]
+    assert (await call("failures", limit=1, offset=1, ignored=True)).failures[0].path == "n.txt"
+
+
+async def test_a_service_whose_parts_are_away_is_unavailable(world: World, call: Caller) -> None:
+    world.catalog.away = ServiceAway("the watcher does not answer", retry_after_s=7)
+    with pytest.raises(Unavailable, match="the watcher does not answer") as away:
+        await call("status")
+    assert (away.value.status, away.value.retry_after_s) == (503, 7.0)
+
+
+def _photos(parent: Path) -> Path:
+    photos = parent / "photos"
+    for name, content in {
+        "a.png": picture("red"),
+        "2019/b.png": picture("blue"),
+        "2019/notes.txt": b"notes",
+        ".hidden.png": picture("green"),
+        ".thumbnails/c.png": picture("green"),
+    }.items():
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        (photos / name).write_bytes(content)
+    return photos
