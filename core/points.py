@@ -6,17 +6,25 @@ the same id in each. Ids depend on nothing but the content, so an upsert repeate
 
 from __future__ import annotations
 
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any
 from uuid import UUID, uuid5
 
 from core.ports import Match, Payload, Point, Range, Where
-from core.schemas import ImageAnalysis, MaskRle, Segment
+from core.schemas import ImageAnalysis, Location, MaskRle, Orientation, Segment
 
 _NAMESPACE = UUID("6f2f3d9e-6f0b-5c8e-9d1c-3a1f2f6f8a10")  # fixed for ever: every point id derives from it
+
+
+LAYOUT = 2
+"""Which fields a payload has. Points of an earlier layout are found by what they have, and brought up to this one (watcher.ingest)."""
 
 
 class Kind(StrEnum):
@@ -28,17 +36,25 @@ class IndexType(StrEnum):
     KEYWORD = "keyword"
     INTEGER = "integer"
     FLOAT = "float"
+    SUBSTRING = "substring"
+    """Keywords that parts of can be asked for."""
 
 
 PAYLOAD_INDEXES: dict[str, IndexType] = {
     "kind": IndexType.KEYWORD,
     "image_id": IndexType.KEYWORD,
     "folders": IndexType.KEYWORD,
+    "names": IndexType.SUBSTRING,
     "labels": IndexType.KEYWORD,
+    "label_counts": IndexType.KEYWORD,
     "taken_at": IndexType.FLOAT,
     "width": IndexType.INTEGER,
     "height": IndexType.INTEGER,
+    "pixels": IndexType.INTEGER,
+    "orientation": IndexType.KEYWORD,
     "bytes": IndexType.INTEGER,
+    "lat": IndexType.FLOAT,
+    "lon": IndexType.FLOAT,
     "n": IndexType.INTEGER,
 }
 """Payload fields that a `Where` may name; each store keeps an index on them."""
@@ -66,10 +82,48 @@ def stale_segments_of(image_id: str, first_stale: int) -> Where:
     return Where(must=(*segments_of(image_id).must, Range("n", gte=first_stale)))
 
 
-def location_payload(paths: Sequence[str]) -> dict[str, Any]:
-    """The payload fields that change when a file is moved: `paths`, and `folders` (every ancestor, for the folder filter)."""
+def paths_payload(paths: Sequence[str]) -> dict[str, Any]:
+    """The payload fields that change when a file is moved: `paths`, and for the filters `folders` (every ancestor) and `names`."""
     folders = sorted({str(parent) for path in paths for parent in PurePosixPath(path).parents if str(parent) != "."})
-    return {"paths": sorted(paths), "folders": folders}
+    names = sorted({f"/{folded(PurePosixPath(path).name)}/" for path in paths})
+    return {"paths": sorted(paths), "folders": folders, "names": names}
+
+
+def folded(name: str) -> str:
+    """A file's name as the filter compares it: case and Unicode spelling do not count.
+
+    In `names` it stands between two `/`, which no name holds, so that a part can be asked for at its beginning or end.
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def at_least(count: int, label: str) -> str:
+    """What `label_counts` of a picture holds if it has at least so many segments (1, 2, ...) of that label."""
+    return f"{count} {label}"
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFacts:
+    """What is told of the picture on all of its points. `labels` are those of its segments, one each."""
+
+    width: int
+    height: int
+    taken_at_s: float
+    location: Location | None
+    labels: Sequence[str]
+
+    def payload(self) -> dict[str, Any]:
+        counts = Counter(self.labels)
+        facts: dict[str, Any] = {
+            "layout": LAYOUT,
+            "width": self.width,
+            "height": self.height,
+            "pixels": self.width * self.height,
+            "orientation": Orientation.of(self.width, self.height).value,
+            "taken_at": self.taken_at_s,
+            "label_counts": [at_least(n, label) for label in sorted(counts) for n in range(1, counts[label] + 1)],
+        }
+        return facts if self.location is None else {**facts, "lat": self.location.lat, "lon": self.location.lon}
 
 
 def points_by_collection(
@@ -79,14 +133,19 @@ def points_by_collection(
 
     `file_time` (the file's modification time) stands in for `taken_at` where the picture does not carry one.
     """
+    facts = PictureFacts(
+        width=analysis.width,
+        height=analysis.height,
+        taken_at_s=(analysis.taken_at or file_time).timestamp(),
+        location=analysis.location,
+        labels=[segment.label for segment in analysis.segments],
+    )
     shared: dict[str, Any] = {
         "image_id": analysis.content_hash,
-        "width": analysis.width,
-        "height": analysis.height,
         "bytes": size_bytes,
-        "taken_at": (analysis.taken_at or file_time).timestamp(),
         "fingerprint": analysis.fingerprint,
-        **location_payload(paths),
+        **facts.payload(),
+        **paths_payload(paths),
     }
     labels = sorted({segment.label for segment in analysis.segments})
     image_payload = {**shared, "kind": Kind.IMAGE.value, "labels": labels, "segments": len(analysis.segments)}
@@ -126,3 +185,15 @@ def segment_of(payload: Payload) -> Segment:
         area=payload["area"],
         mask=MaskRle(size=(mask["size"][0], mask["size"][1]), counts=mask["counts"]),
     )
+
+
+def taken_at_of(payload: Payload) -> datetime | None:
+    """When the picture was taken, in UTC; None for a moment outside the calendar, as a damaged camera or file system may claim."""
+    with suppress(KeyError, TypeError, ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(payload["taken_at"], UTC)
+    return None
+
+
+def location_of(payload: Payload) -> Location | None:
+    """Where the picture was taken, if it tells."""
+    return Location(lat=payload["lat"], lon=payload["lon"]) if "lat" in payload and "lon" in payload else None

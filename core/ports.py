@@ -68,7 +68,15 @@ class Range:
     lte: float | None = None
 
 
-Condition = Match | Range
+@dataclass(frozen=True, slots=True)
+class Substring:
+    """The payload field, or one of its values, holds `part` in it, byte by byte; only of a field indexed for it."""
+
+    key: str
+    part: str
+
+
+Condition = Match | Range | Substring
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +116,14 @@ class Record:
     id: str
     payload: Payload
     vector: Vector | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FacetCount:
+    """A value of a payload field, and how many points have it."""
+
+    value: str
+    points: int
 
 
 class VectorStore(Protocol):
@@ -163,6 +179,10 @@ class VectorStore(Protocol):
 
     async def count(self, collection: str, *, where: Where = ANYTHING) -> int:
         """Exact number of matching points."""
+        ...
+
+    async def facet(self, collection: str, key: str, *, where: Where = ANYTHING, limit: int = 100) -> list[FacetCount]:
+        """The values of a keyword field among the matching points: the most frequent first, then by value; at most `limit`."""
         ...
 
     async def flush(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from PIL import Image
 from core import masks
 from core.errors import ImageRejected, ImageSearchError, InvalidRequest, NotFound, Reason
 from core.points import points_by_collection
-from core.ports import ANYTHING, Hit, Match, Payload, Point, Range, Record, Where
+from core.ports import ANYTHING, Condition, FacetCount, Hit, Match, Payload, Point, Record, Substring, Where
 from core.schemas import (
     AnalysedSegment,
     Embedding,
@@ -232,6 +233,12 @@ class FakeVectorStore:
         self._check()
         return len(self._matching(collection, where))
 
+    async def facet(self, collection: str, key: str, *, where: Where = ANYTHING, limit: int = 100) -> list[FacetCount]:
+        self._check()
+        counts = Counter(value for point in self._matching(collection, where) for value in values_of(point.payload, key))
+        ranked = sorted(counts.items(), key=lambda counted: (-counted[1], counted[0]))
+        return [FacetCount(value, count) for value, count in ranked[:limit]]
+
     async def flush(self) -> None:
         self._check()
 
@@ -250,11 +257,17 @@ def accepts(where: Where, payload: Mapping[str, Any]) -> bool:
     )
 
 
-def _holds(condition: Match | Range, payload: Mapping[str, Any]) -> bool:
-    value = payload.get(condition.key)
-    values = value if isinstance(value, list) else [] if value is None else [value]
+def values_of(payload: Mapping[str, Any], key: str) -> list[Any]:
+    value = payload.get(key)
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _holds(condition: Condition, payload: Mapping[str, Any]) -> bool:
+    values = values_of(payload, condition.key)
     if isinstance(condition, Match):
         return any(held in condition.any_of for held in values)
+    if isinstance(condition, Substring):
+        return any(condition.part in held for held in values)
     low = -np.inf if condition.gte is None else condition.gte
     high = np.inf if condition.lte is None else condition.lte
     return any(low <= held <= high for held in values)

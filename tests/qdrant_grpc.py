@@ -113,6 +113,12 @@ class Points(wire.PointsServicer):
         found = await self._call(request, context, self._qdrant.engine.count, count_filter=_filter(request), exact=True)
         return wire.CountResponse(result=wire.CountResult(count=found.count))
 
+    async def Facet(self, request: Any, context: Any) -> Any:
+        options = {"facet_filter": _filter(request), "limit": request.limit, "exact": request.exact}
+        found = await self._call(request, context, self._qdrant.engine.facet, key=request.key, **options)
+        hits = [wire.FacetHit(value=wire.FacetValue(string_value=hit.value), count=hit.count) for hit in found.hits]
+        return wire.FacetResponse(hits=hits)
+
 
 class KeyCheck(grpc.aio.ServerInterceptor):
     def __init__(self, api_key: str | None) -> None:

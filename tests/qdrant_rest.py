@@ -54,6 +54,7 @@ class RestQdrant:
                 web.post("/collections/{name}/points/query", self._query),
                 web.post("/collections/{name}/points/scroll", self._scroll),
                 web.post("/collections/{name}/points/count", self._count),
+                web.post("/collections/{name}/facet", self._facet),
                 web.post("/collections/{name}/points/payload", self._set_payload),
                 web.post("/collections/{name}/points/delete", self._delete),
             ]
@@ -100,7 +101,8 @@ class RestQdrant:
     async def _index(self, request: web.Request) -> web.Response:
         """The engine filters without an index; only that there is one is remembered."""
         name, wish = await self._present(request), await request.json()
-        self.indexes[name][wish["field_name"]] = wish["field_schema"]
+        schema = wish["field_schema"]
+        self.indexes[name][wish["field_name"]] = schema["type"] if isinstance(schema, dict) else schema
         return _acknowledged()
 
     async def _upsert(self, request: web.Request) -> web.Response:
@@ -140,6 +142,11 @@ class RestQdrant:
     async def _count(self, request: web.Request) -> web.Response:
         name, wish = await self._present(request), models.CountRequest.model_validate_json(await request.read())
         return _result(await self.run(partial(self.engine.count, name, count_filter=wish.filter, exact=True)))
+
+    async def _facet(self, request: web.Request) -> web.Response:
+        name, wish = await self._present(request), models.FacetRequest.model_validate_json(await request.read())
+        options = {"facet_filter": wish.filter, "limit": wish.limit, "exact": wish.exact}
+        return _result(await self.run(partial(self.engine.facet, name, wish.key, **options)))
 
     async def _set_payload(self, request: web.Request) -> web.Response:
         name, wish = await self._present(request), models.SetPayload.model_validate_json(await request.read())

@@ -134,7 +134,7 @@ class Ingest:
             return None
         places = await self._ledger.run(jobs.places, image_id)
         for collection in await self._vectors.collections():
-            await self._vectors.set_payload(collection, points.of_image(image_id), points.location_payload(places.paths))
+            await self._vectors.set_payload(collection, points.of_image(image_id), points.paths_payload(places.paths))
         for space in info.spaces:
             await self._vectors.delete(space.collection, points.stale_segments_of(image_id, count))
         payload = seals[0].payload

@@ -117,7 +117,7 @@ class Sweeper:
         async with self._locks.hold(image_id):
             places = await self._ledger.run(jobs.places, image_id)
             for collection in await self._vectors.collections():
-                await self._vectors.set_payload(collection, points.of_image(image_id), points.location_payload(places.paths))
+                await self._vectors.set_payload(collection, points.of_image(image_id), points.paths_payload(places.paths))
             await self._ledger.run(jobs.mark_moved, image_id, places.version)
         self.note_write()
         log.info("image_moved", image_id=image_id, paths=len(places.paths))

@@ -8,8 +8,8 @@ from typing import TypeVar
 import numpy as np
 
 from core.errors import InvalidRequest
-from core.points import PAYLOAD_INDEXES
-from core.ports import Where
+from core.points import PAYLOAD_INDEXES, IndexType
+from core.ports import Substring, Where
 from core.schemas import Vector
 
 T = TypeVar("T")
@@ -23,7 +23,16 @@ def checked_where(where: Where) -> Where:
     for condition in (*where.must, *where.must_not):
         if condition.key not in PAYLOAD_INDEXES:
             raise ValueError(f"payload field {condition.key!r} has no index")
+        if isinstance(condition, Substring) and PAYLOAD_INDEXES[condition.key] is not IndexType.SUBSTRING:
+            raise ValueError(f"payload field {condition.key!r} has no index for parts of its values")
     return where
+
+
+def checked_facet(key: str) -> str:
+    """`key` itself. Raises ValueError unless its index is one of keywords."""
+    if PAYLOAD_INDEXES.get(key) not in {IndexType.KEYWORD, IndexType.SUBSTRING}:
+        raise ValueError(f"payload field {key!r} has no index of keywords")
+    return key
 
 
 def narrowing_where(where: Where) -> Where:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import qdrant_edge as edge
 
-from core.ports import Condition, Range, Where
+from core.ports import Condition, Range, Substring, Where
 from core.vectors.checks import checked_where
 
 
@@ -19,6 +19,8 @@ def edge_filter(where: Where) -> edge.Filter:
 def _condition(condition: Condition) -> edge.FieldCondition | edge.Filter:
     if isinstance(condition, Range):
         return edge.FieldCondition(condition.key, range=edge.RangeFloat(gte=condition.gte, lte=condition.lte))
+    if isinstance(condition, Substring):
+        return edge.FieldCondition(condition.key, match=edge.MatchSubstring(condition.part))
     words = [value for value in condition.any_of if isinstance(value, str)]
     numbers = [value for value in condition.any_of if isinstance(value, int)]
     if words and numbers:  # one Match of the engine holds one type

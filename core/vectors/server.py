@@ -15,11 +15,11 @@ import structlog
 from qdrant_client import AsyncQdrantClient, models
 
 from core.errors import InvalidRequest, VectorsUnavailable
-from core.points import PAYLOAD_INDEXES
-from core.ports import ANYTHING, Hit, Payload, Point, Record, Where
+from core.points import PAYLOAD_INDEXES, IndexType
+from core.ports import ANYTHING, FacetCount, Hit, Payload, Point, Record, Where
 from core.schemas import Space, Vector
 from core.settings import FolderSettings
-from core.vectors.checks import batches_of, checked_vector, narrowing_where
+from core.vectors.checks import batches_of, checked_facet, checked_vector, narrowing_where
 from core.vectors.server_connection import Absent, ServerConnection, answered
 from core.vectors.server_filters import server_filter
 
@@ -28,6 +28,12 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 _PAGE = 1000
+_SCHEMA: dict[IndexType, models.PayloadSchemaType | models.KeywordIndexParams] = {
+    IndexType.KEYWORD: models.PayloadSchemaType.KEYWORD,
+    IndexType.SUBSTRING: models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, prefix=True),
+    IndexType.INTEGER: models.PayloadSchemaType.INTEGER,
+    IndexType.FLOAT: models.PayloadSchemaType.FLOAT,
+}
 
 
 class ServerStore:
@@ -80,8 +86,7 @@ class ServerStore:
             raise InvalidRequest(f"Collection {space.collection} holds vectors of {dim} numbers, not {space.dim}")
         for key, index_type in PAYLOAD_INDEXES.items():
             if key not in info.payload_schema:
-                schema = models.PayloadSchemaType(index_type.value)
-                await answered(client.create_payload_index(name, key, field_schema=schema, wait=True))
+                await answered(client.create_payload_index(name, key, field_schema=_SCHEMA[index_type], wait=True))
         self._dims[space.collection] = space.dim
 
     async def _create(self, client: AsyncQdrantClient, name: str, dim: int) -> None:
@@ -192,6 +197,15 @@ class ServerStore:
             return 0
         answer = await self._present(collection, client.count(self._prefix + collection, count_filter=selection, exact=True))
         return 0 if answer is None else answer.count
+
+    async def facet(self, collection: str, key: str, *, where: Where = ANYTHING, limit: int = 100) -> list[FacetCount]:
+        selection = server_filter(where)
+        client, dim = await self._connection.client(), await self._dim_of(collection)
+        if dim is None or limit < 1:
+            return []
+        asking = client.facet(self._prefix + collection, checked_facet(key), facet_filter=selection, limit=limit, exact=True)
+        answer = await self._present(collection, asking)
+        return [] if answer is None else [FacetCount(str(hit.value), hit.count) for hit in answer.hits]
 
     async def flush(self) -> None:
         """The server answers a write once it is in its journal, and brings that onto the disk by its own clock."""

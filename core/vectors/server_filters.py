@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qdrant_client import models
 
-from core.ports import Condition, Range, Where
+from core.ports import Condition, Range, Substring, Where
 from core.vectors.checks import checked_where
 
 
@@ -19,6 +19,8 @@ def server_filter(where: Where) -> models.Filter:
 def _condition(condition: Condition) -> models.FieldCondition | models.Filter:
     if isinstance(condition, Range):
         return models.FieldCondition(key=condition.key, range=models.Range(gte=condition.gte, lte=condition.lte))
+    if isinstance(condition, Substring):
+        return models.FieldCondition(key=condition.key, match=models.MatchSubstring(substring=condition.part))
     words = [value for value in condition.any_of if isinstance(value, str)]
     numbers = [value for value in condition.any_of if isinstance(value, int)]
     if words and numbers:  # one Match of the server holds one type

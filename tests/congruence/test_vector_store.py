@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from qdrant_client import AsyncQdrantClient
 
 from core.errors import InvalidRequest, VectorsUnavailable
-from core.ports import ANYTHING, Condition, Match, Point, Range, Record, VectorStore, Where
+from core.points import PAYLOAD_INDEXES
+from core.ports import ANYTHING, Condition, FacetCount, Match, Point, Range, Record, Substring, VectorStore, Where
 from core.schemas import Space, Vector
 from core.vectors.edge import EdgeStore
 from core.vectors.server import ServerStore
+from tests.fakes import accepts
 from tests.qdrant_grpc import qdrant_grpc
 from tests.qdrant_rest import qdrant_rest
 from tests.ram import ram_folder
@@ -113,6 +115,7 @@ def points_of(count: int, *, seed: int = 0) -> list[Point]:
                 "n": n % 10,
                 "width": 100 + n,
                 "taken_at": n + 0.5,
+                "names": [f"/img_{n:02d}.jpg/", "/grün (1).png/"],
             },
         )
         for n, vector in enumerate(vectors_of(count, seed=seed))
@@ -329,6 +332,11 @@ async def test_retrieve_answers_those_that_exist_once_each(store: VectorStore) -
         pytest.param(Where(must=(Range("width", gte=105, lte=107),)), {5, 6, 7}, id="closed interval of integers"),
         pytest.param(Where(must=(Range("taken_at", gte=27.5),)), {27, 28, 29}, id="from a float"),
         pytest.param(Where(must=(Range("taken_at", lte=2.4),)), {0, 1}, id="up to a float"),
+        pytest.param(Where(must=(Substring("names", "g_1"),)), set(range(10, 20)), id="a part"),
+        pytest.param(Where(must=(Substring("names", "/img_0"), Substring("names", "5.jpg/"))), {5}, id="beginning and end"),
+        pytest.param(Where(must=(Substring("names", "rün (1)"),)), set(range(30)), id="a part of the second value"),
+        pytest.param(Where(must=(Substring("names", "IMG"),)), set(), id="a part in another case"),
+        pytest.param(Where(must_not=(Substring("names", "5."),)), set(range(30)) - {5, 15, 25}, id="no such part"),
         pytest.param(
             Where(must=(Match("folders", ("folder 2",)), Range("width", lte=115)), must_not=(Match("n", (2, 5)),)),
             {8, 11, 14},
@@ -349,6 +357,71 @@ async def test_a_filter_on_a_field_without_an_index_is_refused(store: VectorStor
     for call in (store.count(NAME, where=where), store.query(NAME, vectors_of(1)[0], where=where), store.delete(NAME, where)):
         with pytest.raises(ValueError, match="paths"):
             await call
+
+
+async def test_parts_are_asked_only_of_fields_indexed_for_them(store: VectorStore) -> None:
+    with pytest.raises(ValueError, match="labels"):
+        await store.count(NAME, where=Where(must=(Substring("labels", "label"),)))
+
+
+@pytest.mark.parametrize(
+    ("key", "where", "limit", "expected"),
+    [
+        pytest.param("labels", ANYTHING, 10, {f"label {n}": 6 for n in range(5)}, id="all, equally frequent ones by value"),
+        pytest.param("labels", ANYTHING, 2, {"label 0": 6, "label 1": 6}, id="the first of equally frequent ones"),
+        pytest.param("folders", ANYTHING, 2, {"all": 30, "folder 0": 10}, id="the most frequent first"),
+        pytest.param("labels", Where(must=(Match("kind", ("image",)),)), 10, {"label 0": 3}, id="of some points"),
+        pytest.param(
+            "folders",
+            Where(must=(Range("n", gte=8), Substring("names", "g_1")), must_not=(Match("folders", ("folder 1",)),)),
+            10,
+            {"all": 1, "folder 0": 1},
+            id="under several conditions",
+        ),
+        pytest.param("labels", Where(must=(Match("kind", ("none",)),)), 10, {}, id="of no point"),
+        pytest.param("labels", ANYTHING, 0, {}, id="none asked for"),
+    ],
+)
+async def test_facets_count_the_values_of_matching_points(
+    store: VectorStore, key: str, where: Where, limit: int, expected: dict[str, int]
+) -> None:
+    await store.upsert(NAME, points_of(30))
+    counted = await store.facet(NAME, key, where=where, limit=limit)
+    assert counted == [FacetCount(value, points) for value, points in expected.items()]
+
+
+async def test_facets_forget_what_was_overwritten_and_deleted(store: VectorStore) -> None:
+    await store.upsert(NAME, points_of(30))
+    await store.set_payload(NAME, Where(must=(Range("n", lte=3),)), {"labels": ["new"]})
+    await store.delete(NAME, Where(must=(Range("n", gte=4, lte=8),)))
+    assert await store.facet(NAME, "labels") == [FacetCount("new", 12), FacetCount("label 4", 3)]
+
+
+async def test_facets_are_counted_of_keywords_alone(store: VectorStore) -> None:
+    for key in ("width", "paths"):
+        with pytest.raises(ValueError, match=key):
+            await store.facet(NAME, key)
+
+
+async def test_a_collection_of_an_earlier_release_gets_the_indexes_that_it_lacks(
+    work_folder: Path, edge_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its points are found by what is written to them later, on every home."""
+    for home in ("edge", "rest", "grpc"):
+        async with AsyncExitStack() as stack:
+            folder = work_folder / home
+            folder.mkdir()
+            with monkeypatch.context() as earlier:
+                for key in ("names", "lat", "pixels"):
+                    earlier.delitem(PAYLOAD_INDEXES, key)
+                opened = await open_home(home, stack, folder, edge_folder)
+                old = SPACE.model_copy(update={"collection": "old"})
+                await opened.ensure(old)
+                await opened.upsert("old", points_of(3))
+            await opened.ensure(old)
+            await opened.set_payload("old", Where(must=(Match("n", (1,)),)), {"names": ["/a.jpg/"], "lat": -1.5})
+            where = Where(must=(Substring("names", "/a"), Range("lat", lte=0)))
+            assert await opened.count("old", where=where) == 1, home
 
 
 @pytest.mark.parametrize("batch", [1, 7, 1000])
@@ -412,6 +485,7 @@ PAYLOADS = st.fixed_dictionaries(
         "labels": st.lists(WORDS, max_size=3),
         "n": SMALL,
         "taken_at": st.sampled_from([-1.5, 0.0, 0.25, 2.0]),
+        "names": st.lists(WORDS, max_size=3),
     },
 )
 CONDITIONS: st.SearchStrategy[Condition] = st.one_of(
@@ -421,6 +495,7 @@ CONDITIONS: st.SearchStrategy[Condition] = st.one_of(
         Range, st.sampled_from(["n", "taken_at"]), gte=st.none() | st.sampled_from([-2.0, 0.0, 0.25]), lte=st.none() | SMALL
     ),
 )
+CONDITIONS |= st.builds(Substring, st.just("names"), st.sampled_from(["e", "ed", "r", "ü", "bluer", ""]))
 WHERES = st.builds(Where, st.lists(CONDITIONS, max_size=2).map(tuple), st.lists(CONDITIONS, max_size=2).map(tuple))
 
 
@@ -446,7 +521,13 @@ async def test_every_home_answers_the_same_to_any_points_and_filters(
         await home.upsert(NAME, points)
         hits = await home.query(NAME, query, where=where, limit=limit)
         answers.append(
-            ([hit.id for hit in hits], [record.id for record in await scrolled(home, where)], await home.count(NAME, where=where))
+            (
+                [hit.id for hit in hits],
+                [record.id for record in await scrolled(home, where)],
+                await home.count(NAME, where=where),
+                await home.facet(NAME, "labels", where=where, limit=2),
+            )
         )
         np.testing.assert_allclose([hit.score for hit in hits], [cosines(points, query)[hit.id] for hit in hits], atol=1e-5)
     assert answers[0] == answers[1]
+    assert answers[0][1] == [point.id for point in points if accepts(where, point.payload)]

@@ -8,22 +8,27 @@ from pathlib import PurePosixPath
 from uuid import UUID
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from core.points import (
+    PAYLOAD_INDEXES,
     Kind,
+    folded,
     image_point_id,
-    location_payload,
+    location_of,
     of_image,
+    paths_payload,
     points_by_collection,
     segment_of,
     segment_point_id,
     segments_of,
     stale_segments_of,
+    taken_at_of,
 )
 from core.ports import Match, Range
-from core.schemas import AnalysedSegment, Embedding, ImageAnalysis, MaskRle, Segment
+from core.schemas import AnalysedSegment, Embedding, ImageAnalysis, Location, MaskRle, Segment
 
 HASHES = st.binary(min_size=32, max_size=32).map(bytes.hex)
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=12).filter(
@@ -79,7 +84,7 @@ def test_ids_are_distinct_uuids_that_depend_on_content_alone(image_ids: set[str]
 
 @given(st.lists(PATHS, max_size=5))
 def test_folders_are_all_ancestors_of_all_paths(paths: list[str]) -> None:
-    payload = location_payload(paths)
+    payload = paths_payload(paths)
     assert payload["paths"] == sorted(paths)
     assert payload["folders"] == sorted(set(payload["folders"]))
     assert all(any(path.startswith(f"{folder}/") for path in paths) for folder in payload["folders"])
@@ -87,9 +92,10 @@ def test_folders_are_all_ancestors_of_all_paths(paths: list[str]) -> None:
 
 
 def test_a_file_at_the_top_lies_in_no_folder() -> None:
-    assert location_payload(["b.jpg", "2024/May/a.jpg"]) == {
+    assert paths_payload(["b.jpg", "2024/May/a.jpg"]) == {
         "paths": ["2024/May/a.jpg", "b.jpg"],
         "folders": ["2024", "2024/May"],
+        "names": ["/a.jpg/", "/b.jpg/"],
     }
 
 
@@ -130,3 +136,45 @@ def test_filters_of_an_image_narrow_from_all_its_points_to_the_leftover_segments
     assert image.must == (Match("image_id", ("ab",)),)
     assert set(segments.must) == {*image.must, Match("kind", ("segment",))}
     assert set(stale.must) == {*segments.must, Range("n", gte=4)}
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("IMG_2034.JPG", "img_20"),
+        ("Gru\u0308n.png", "grün"),  # as macOS spells it
+        ("STRASSE.jpg", "straße"),
+        ("a.jpg", "/a.jpg/"),
+    ],
+)
+def test_names_are_compared_without_case_and_unicode_spelling(name: str, part: str) -> None:
+    [stored] = paths_payload([f"Folder/{name}"])["names"]
+    assert folded(part) in stored
+
+
+def test_all_points_of_an_image_tell_what_can_be_filtered_by() -> None:
+    segments = [
+        Segment(n=n, label=label, score=0.5, bbox=(0, 0, 1, 1), area=0.1, mask=MaskRle(size=(1, 1), counts="0"))
+        for n, label in enumerate(["person", "dog", "person"])
+    ]
+    analysis = analysis_of("ab" * 32, segments).model_copy(update={"location": Location(lat=-33.5, lon=0.0)})
+    for point in points_by_collection(analysis, paths=["a.jpg"], size_bytes=9, file_time=FILE_TIME)["clip"]:
+        payload = point.payload
+        assert payload["label_counts"] == ["1 dog", "1 person", "2 person"]
+        assert (payload["pixels"], payload["orientation"], payload["bytes"]) == (640 * 480, "landscape", 9)
+        assert location_of(payload) == Location(lat=-33.5, lon=0.0)
+        assert taken_at_of(payload) == FILE_TIME
+        assert PAYLOAD_INDEXES.keys() <= {*payload, "n"}
+
+
+def test_what_a_picture_does_not_tell_is_not_written() -> None:
+    [point] = points_by_collection(analysis_of("ab" * 32, []), paths=["a.jpg"], size_bytes=9, file_time=FILE_TIME)["clip"]
+    assert not {"lat", "lon"} & point.payload.keys()
+    assert location_of(point.payload) is None
+
+
+@pytest.mark.parametrize(
+    "payload", [{}, {"taken_at": None}, {"taken_at": 1e300}, {"taken_at": -1e17}, {"taken_at": float("nan")}]
+)
+def test_a_moment_outside_the_calendar_is_none(payload: dict[str, object]) -> None:
+    assert taken_at_of(payload) is None

@@ -16,7 +16,7 @@ import numpy as np
 
 from core import masks, points
 from core.errors import ImageRejected, ImageSearchError, Reason
-from core.ports import ANYTHING, Hit, Match, Payload, Point, Record, Where
+from core.ports import ANYTHING, FacetCount, Hit, Match, Payload, Point, Record, Where
 from core.schemas import (
     AnalysedSegment,
     Embedding,
@@ -215,6 +215,9 @@ class FakeStore:
     async def count(self, collection: str, *, where: Where = ANYTHING) -> int:
         self._begin()
         return len(self._matching(collection, where))
+
+    async def facet(self, collection: str, key: str, *, where: Where = ANYTHING, limit: int = 100) -> list[FacetCount]:
+        raise NotImplementedError
 
     async def flush(self) -> None:
         self.flushes += 1
