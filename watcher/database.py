@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 LEDGER_NAME = "ledger.sqlite3"
-_MIGRATIONS: tuple[str, ...] = ("schema.sql",)
+_MIGRATIONS: tuple[str, ...] = ("schema.sql", "schema_2.sql")
 """Scripts in order; `PRAGMA user_version` counts those that ran."""
 
 

@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from core import points
+from core.decode import read_exif
 from core.errors import ImageSearchError
-from core.ports import Embedder, Record, VectorStore
+from core.ports import Embedder, Payload, Record, VectorStore
 from core.schemas import ImageAnalysis, ModelsInfo, Priority, Segment, SegmentMode
 from watcher import jobs
 from watcher.folder import Folder
@@ -130,8 +131,11 @@ class Ingest:
         if len(segments) != 1:
             return None
         count = segments.pop()
-        if not await self._has_segments(image_id, count, info):
+        found = await self._segments(image_id, count, info)
+        if found is None:
             return None
+        if any(record.payload.get("layout") != points.LAYOUT for record in (*seals, *found)):
+            await self._bring_up(seals[0].payload, [record.payload["labels"][0] for record in found[:count]], info)
         places = await self._ledger.run(jobs.places, image_id)
         for collection in await self._vectors.collections():
             await self._vectors.set_payload(collection, points.of_image(image_id), points.paths_payload(places.paths))
@@ -140,13 +144,24 @@ class Ingest:
         payload = seals[0].payload
         return Ingested(Outcome(info.fingerprint, payload["width"], payload["height"], count, places.version), None)
 
-    async def _has_segments(self, image_id: str, count: int, info: ModelsInfo) -> bool:
+    async def _segments(self, image_id: str, count: int, info: ModelsInfo) -> list[Record] | None:
+        """The segment points of every space, one space after the other; None if one is missing or was made by other models."""
         ids = [points.segment_point_id(image_id, n) for n in range(count)]
+        records: list[Record] = []
         for space in info.spaces if ids else ():
             found = await self._vectors.retrieve(space.collection, ids)
             if len(found) != count or any(record.payload.get("fingerprint") != info.fingerprint for record in found):
-                return False
-        return True
+                return None
+            records += found
+        return records
+
+    async def _bring_up(self, seal: Payload, labels: list[str], info: ModelsInfo) -> None:
+        """Add what points of an earlier layout lack. It costs no model: all of it is told by the points and by the file's header."""
+        content = await self._read(seal["image_id"])
+        exif = await asyncio.get_running_loop().run_in_executor(self._readers, read_exif, content.body)
+        facts = points.PictureFacts(seal["width"], seal["height"], seal["taken_at"], exif.location, labels)
+        for space in info.spaces:
+            await self._vectors.set_payload(space.collection, points.of_image(seal["image_id"]), facts.payload())
 
 
 def _read_verified(file: Path, image_id: str) -> _Bytes | None:

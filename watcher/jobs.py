@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from core.errors import Reason
+from core.points import LAYOUT
 from core.schemas import ImageState
 from watcher.database import transaction
 
@@ -95,8 +96,8 @@ def complete(connection: sqlite3.Connection, job: Job, outcome: Outcome, now: fl
         connection,
         job,
         "state = 'indexed', reason = NULL, detail = NULL, failed_at = NULL, attempts = 0, crashes = 0, next_attempt_at = 0,"
-        " indexed_at = ?, fingerprint = ?, width = ?, height = ?, segments = ?, payload_version = ?",
-        (now, outcome.fingerprint, outcome.width, outcome.height, outcome.segments, outcome.payload_version),
+        " indexed_at = ?, fingerprint = ?, width = ?, height = ?, segments = ?, payload_version = ?, layout = ?",
+        (now, outcome.fingerprint, outcome.width, outcome.height, outcome.segments, outcome.payload_version, LAYOUT),
     )
 
 
@@ -177,11 +178,12 @@ def requeue(connection: sqlite3.Connection, image_id: str) -> bool:
 
 
 def requeue_others(connection: sqlite3.Connection, fingerprint: str) -> int:
-    """Everything that other models indexed or refused starts anew."""
+    """Everything that other models indexed or refused starts anew, and what an earlier release wrote less of: that is adopted."""
     return connection.execute(
         "UPDATE images SET state = 'pending', next_attempt_at = 0, attempts = 0, crashes = 0, priority = 0,"
-        " reason = NULL, detail = NULL, failed_at = NULL WHERE state IN ('indexed', 'failed') AND fingerprint <> ?",
-        (fingerprint,),
+        " reason = NULL, detail = NULL, failed_at = NULL"
+        " WHERE state IN ('indexed', 'failed') AND fingerprint <> ? OR state = 'indexed' AND layout <> ?",
+        (fingerprint, LAYOUT),
     ).rowcount
 
 

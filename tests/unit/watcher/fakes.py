@@ -299,6 +299,13 @@ class House:
         finally:
             connection.close()
 
+    def write_ledger(self, statement: str) -> None:
+        """Change the ledger while no watcher runs."""
+        connection = sqlite3.connect(self.state / LEDGER_NAME)
+        with connection:
+            connection.execute(statement)
+        connection.close()
+
     def disagreements(self) -> list[str]:
         """Every way in which ledger or vectors differ from the disk."""
         truth = self.truth()

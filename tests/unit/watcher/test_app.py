@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import shutil
 import time
 from pathlib import Path
 
 import pytest
+from PIL import ExifTags, Image
 
 from core.errors import ModelUnavailable, VectorsUnavailable
+from core.points import LAYOUT
 from core.schemas import ImageState
 from tests.unit.watcher.fakes import LOADING, NO_MODEL, FakeStore, House, image_id_of, jpeg, models, until
 from watcher.database import LedgerInUse
@@ -223,6 +226,34 @@ async def test_other_models_index_everything_again_and_the_way_back_costs_nothin
     async with house.running():
         await house.agreed()
     assert set(house.embedder.analysed.values()) == {2}
+
+
+async def test_points_of_an_earlier_release_get_the_fields_that_they_lack_without_inference(house: House) -> None:
+    """And are to be found meanwhile: nothing is removed."""
+    image = Image.new("RGB", (4, 3))
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.GPSInfo).update({1: "S", 2: (1.0, 30.0, 0.0), 3: "E", 4: (2.0, 0.0, 0.0)})
+    exif[ExifTags.Base.Make] = "Camera"
+    image.save(written := io.BytesIO(), "JPEG", exif=exif)
+    placed = house.write("placed.jpg", written.getvalue())
+    house.write("plain.jpg", jpeg("3"))
+    async with house.running():
+        await house.agreed()
+    before = {(collection, point.id): point.payload for collection, held in house.store.points.items() for point in held.values()}
+    added = {"layout", "names", "label_counts", "pixels", "orientation", "lat", "lon"}
+    for held in house.store.points.values():
+        for point in list(held.values()):
+            kept = {key: value for key, value in point.payload.items() if key not in added}
+            held[point.id] = type(point)(point.id, point.vector, kept)
+    house.write_ledger("UPDATE images SET layout = 1")
+    analysed = house.embedder.analysed.total()
+    async with house.running():
+        await until(lambda: house.ledger_rows("SELECT DISTINCT layout, state FROM images") == [(LAYOUT, "indexed")])
+    assert house.embedder.analysed.total() == analysed
+    assert house.disagreements() == []
+    for (collection, point_id), payload in before.items():
+        place = {"lat": -1.5, "lon": 2.0} if payload["image_id"] == placed else {}
+        assert house.store.points[collection][point_id].payload == {**payload, **place}
 
 
 async def test_points_that_were_lost_are_made_again_and_stray_ones_go(house: House) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,21 @@ def test_a_ledger_of_a_later_release_is_refused(tmp_path: Path) -> None:
     ledger.close()
     with pytest.raises(database.LedgerTooNew, match="99"):
         database.connect(tmp_path / "l")
+
+
+def test_a_ledger_of_the_first_release_is_brought_up_and_queues_what_that_release_indexed(tmp_path: Path) -> None:
+    first = sqlite3.connect(tmp_path / "ledger.sqlite3")
+    first.executescript(files("watcher").joinpath("schema.sql").read_text("utf-8"))
+    row = "INSERT INTO images (image_id, state, bytes, noticed_at, indexed_at, fingerprint) VALUES (?, ?, 1, 0, 0, 'f')"
+    first.executemany(row, [("a", "indexed"), ("b", "failed")])
+    first.execute("PRAGMA user_version = 1")
+    first.commit()
+    first.close()
+    connection = database.connect(tmp_path / "ledger.sqlite3")
+    assert jobs.requeue_others(connection, "f") == 1
+    assert dict(connection.execute("SELECT image_id, state FROM images").fetchall()) == {"a": "pending", "b": "failed"}
+    job = jobs.claim(connection, 1.0, 60)
+    assert job is not None
+    assert jobs.complete(connection, job, Outcome("f", 1, 1, 0, 0), 2.0)
+    assert jobs.requeue_others(connection, "f") == 0
+    connection.close()
