@@ -19,7 +19,8 @@ from imagesearch.errors import (
 )
 from imagesearch.results import Added, Progress
 from imagesearch.steps import Retrying
-from searchsvc.schemas import ImageView, MatchView, SearchAnswer, SearchFilter, SegmentView, StatusAnswer, UploadAnswer
+from searchsvc.filter_schema import SearchFilter
+from searchsvc.schemas import ImageView, MatchView, SearchAnswer, SegmentView, StatusAnswer, UploadAnswer
 
 __all__ = [
     "Added",

@@ -1,0 +1,1 @@
+"""The command `imagesearch`: each module is one word of it."""
