@@ -1,4 +1,4 @@
-"""Who may write: upload, delete, segment again."""
+"""Who may write (upload, delete, segment again) and who may read what people rated."""
 
 from __future__ import annotations
 
@@ -41,15 +41,36 @@ class WriteAccess:
         else:
             self._check_key(authorization or "")
 
+    def check_reading(self, *, authorization: str | None, origin: str | None, host: str) -> None:
+        """The same for reading what is personal. A page may read without `Origin`, so without keys `host` itself must be this machine."""
+        self.check(authorization=authorization, origin=origin, host=host)
+        if self._open and not _is_this_machine(host):
+            raise Unauthorized(
+                "what people asked and rated is read by this machine's own names alone, or with a key: set API_KEYS"
+            )
+
+    def known_key(self, authorization: str | None) -> str | None:
+        """The API key that came with a request, if it is one of ours."""
+        key = _bearer(authorization or "")
+        return key if key is not None and self._is_known(key) else None
+
     def _check_key(self, authorization: str) -> None:
-        scheme, _, key = authorization.partition(" ")
-        key = key.strip()
-        if scheme.lower() != "bearer" or not 0 < len(key) <= _MAX_KEY_CHARACTERS:
+        key = _bearer(authorization)
+        if key is None:
             raise Unauthorized("send one of the API keys as `Authorization: Bearer <key>`")
+        if not self._is_known(key):
+            raise Unauthorized("this API key is not known")
+
+    def _is_known(self, key: str) -> bool:
         offered = _digest(key)
         matches = [hmac.compare_digest(offered, digest) for digest in self._digests]  # all of them: the time tells nothing
-        if not any(matches):
-            raise Unauthorized("this API key is not known")
+        return any(matches)
+
+
+def _bearer(authorization: str) -> str | None:
+    scheme, _, key = authorization.partition(" ")
+    key = key.strip()
+    return key if scheme.lower() == "bearer" and 0 < len(key) <= _MAX_KEY_CHARACTERS else None
 
 
 def _check_same_site(origin: str | None, host: str) -> None:
@@ -57,8 +78,12 @@ def _check_same_site(origin: str | None, host: str) -> None:
     if origin is None:
         return
     asking, asked = urlsplit(origin).netloc.lower(), host.lower()
-    if asking != asked or not is_loopback(urlsplit(f"//{asked}").hostname or ""):
+    if asking != asked or not _is_this_machine(asked):
         raise Unauthorized("pages of other addresses need a key to write here: set API_KEYS on the server")
+
+
+def _is_this_machine(host: str) -> bool:
+    return is_loopback(urlsplit(f"//{host}").hostname or "")
 
 
 def _digest(key: str) -> bytes:

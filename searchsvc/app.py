@@ -15,9 +15,11 @@ from core.ports import Catalog, Embedder, VectorStore
 from core.web import HttpMetrics, error_middleware, metrics_route
 from searchsvc import openapi
 from searchsvc.access import WriteAccess
+from searchsvc.clients import Clients
 from searchsvc.corpus import Corpus
 from searchsvc.events import StatusEvents
 from searchsvc.feedback import FeedbackStore
+from searchsvc.feedback_export import FeedbackExport
 from searchsvc.file_cache import FileCache
 from searchsvc.folder import PictureFolder
 from searchsvc.headers import add_security_headers
@@ -25,6 +27,7 @@ from searchsvc.models import QueryModels
 from searchsvc.pictures import PictureReader
 from searchsvc.readiness import Readiness
 from searchsvc.receiving import Receiver
+from searchsvc.reranking import Reranking
 from searchsvc.routes import feedback, images, operations, pages, search
 from searchsvc.search import Searcher, SearchMetrics
 from searchsvc.secret import jwt_key
@@ -96,12 +99,16 @@ async def _services(
     uploads = Uploads(settings.images_dir, catalog=catalog, format_of=pictures.format_of, decoding=decoding, writing=writing)
     await loop.run_in_executor(writing, uploads.remove_leftovers)
     status = StatusReader(catalog=catalog, embedder=embedder, writing_needs_key=access.needs_key)
+    feedback_store = await stack.enter_async_context(FeedbackStore(settings.data_dir / "feedback.sqlite"))
+    reranking = await stack.enter_async_context(Reranking(settings.feedback_reranking, store=feedback_store, vectors=vectors))
     return Services(
         access=access,
         catalog=catalog,
+        clients=Clients(key, access),
         corpus=Corpus(embedder=embedder, vectors=vectors, catalog=catalog, executor=reading),
         events=StatusEvents(status, max_listeners=settings.max_event_streams),
-        feedback=await stack.enter_async_context(FeedbackStore(settings.data_dir / "feedback.sqlite")),
+        feedback=feedback_store,
+        feedback_export=FeedbackExport(feedback_store, reading),
         folder=folder,
         query_timeout_s=settings.query_timeout_s,
         readiness=Readiness(embedder=embedder, vectors=vectors, catalog=catalog),
@@ -111,7 +118,10 @@ async def _services(
             max_file_bytes=settings.max_image_bytes,
             longest_pause_s=settings.receive_timeout_s,
         ),
-        searcher=Searcher(models=QueryModels(embedder), vectors=vectors, catalog=catalog, signer=signer, metrics=metrics),
+        reranking=reranking,
+        searcher=Searcher(
+            models=QueryModels(embedder), vectors=vectors, catalog=catalog, signer=signer, reranking=reranking, metrics=metrics
+        ),
         signer=signer,
         status=status,
         thumbnails=await stack.enter_async_context(

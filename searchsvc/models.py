@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,6 +16,12 @@ from core.schemas import EngineState, ModelsInfo, Priority, SegmentMode, Space, 
 _INFO_AGE_S = 1.0
 _KEPT_TEXTS = 4096
 """At 512 float32 numbers each: 8 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPicture:
+    content_hash: str
+    vector: Vector
 
 
 class QueryModels:
@@ -53,12 +60,12 @@ class QueryModels:
             self._texts.popitem(last=False)
         return vector
 
-    async def embed_picture(self, picture: bytes, space: Space) -> Vector:
+    async def embed_picture(self, picture: bytes, space: Space) -> QueryPicture:
         """Embed a query picture into `space`. Raises ImageRejected, ModelUnavailable, ModelCrashed."""
         analysis = await self._embedder.analyse(picture, segments=SegmentMode.NONE, priority=Priority.QUERY)
         for embedding in analysis.embeddings:
             if embedding.collection == space.collection:
-                return _unit(embedding.vector)
+                return QueryPicture(analysis.content_hash, _unit(embedding.vector))
         self._info = None
         raise ModelUnavailable("the models have just changed: search again", retry_after_s=1)
 

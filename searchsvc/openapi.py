@@ -49,7 +49,7 @@ def document() -> Json:
             "Every error is an RFC 9457 problem document.",
             "license": {"name": "AGPL-3.0-or-later", "identifier": "AGPL-3.0-or-later"},
         },
-        "tags": [{"name": "search"}, {"name": "images"}, {"name": "operations"}],
+        "tags": [{"name": "search"}, {"name": "feedback"}, {"name": "images"}, {"name": "operations"}],
         "paths": paths,
         "components": {
             "schemas": dict(sorted(definitions["$defs"].items())),
@@ -84,7 +84,7 @@ def _operation(operation: Operation) -> Json:
         described["requestBody"] = {"required": True, "content": _request_content(operation)}
     errors = {str(status): {"$ref": f"#/components/responses/{_error_name(status)}"} for status in (*operation.errors, 500)}
     described["responses"] = {**{str(answer.status): _answer(answer) for answer in operation.answers}, **errors}
-    if operation.writes:
+    if operation.writes or operation.private:
         described["security"] = [{}, {"apiKey": []}]
     return described
 
@@ -102,10 +102,10 @@ def _request_content(operation: Operation) -> Json:
 
 def _answer(answer: Answer) -> Json:
     described: Json = {"description": answer.description}
-    if answer.model is not None:
-        described["content"] = {"application/json": {"schema": _reference(answer.model)}}
-    elif answer.media_types:
+    if answer.media_types:
         described["content"] = {media_type: {} for media_type in answer.media_types}
+    elif answer.model is not None:
+        described["content"] = {"application/json": {"schema": _reference(answer.model)}}
     return described
 
 

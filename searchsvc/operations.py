@@ -8,6 +8,8 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from core.schemas import CONTENT_HASH_PATTERN, FailurePage
+from searchsvc.feedback_export import ExportFormat
+from searchsvc.feedback_views import FeedbackRecord, FeedbackReport
 from searchsvc.schemas import (
     FeedbackAnswer,
     FeedbackRequest,
@@ -35,6 +37,7 @@ class Answer:
     description: str
     model: type[BaseModel] | None = None
     media_types: tuple[str, ...] = ()
+    """Instead of application/json; a model is then that of a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class Operation:
     form: Json | None = None
     parameters: tuple[Json, ...] = ()
     writes: bool = False
+    private: bool = False
     description: str = ""
     examples: tuple[tuple[str, Json], ...] = ()
 
@@ -68,6 +72,18 @@ _FAILURES = (
     _parameter("offset", "query", {"type": "integer", "minimum": 0, "maximum": 100_000_000, "default": 0}, "how many to skip"),
     _parameter("ignored", "query", {"type": "boolean", "default": False}, "also files that are no pictures and were left alone"),
 )
+
+_EXPORT = (
+    _parameter("format", "query", {"type": "string", "enum": list(ExportFormat), "default": "jsonl"}, "what lines to write"),
+    _parameter(
+        "since", "query", {"type": "string", "format": "date-time"}, "ratings from this time on; UTC where it has no offset"
+    ),
+    _parameter(
+        "cursor", "query", {"type": "string", "pattern": "^[0-9]{1,15}$"}, "`jsonl`: continue behind the line with this cursor"
+    ),
+    _parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 1_000_000}, "`jsonl`: at most so many lines"),
+)
+_EXPORTED = ("application/x-ndjson", "text/plain")
 
 _FILE: Json = {"type": "string", "format": "binary", "description": "a picture"}
 _UPLOAD_FORM: Json = {
@@ -90,6 +106,7 @@ _SEARCH_FORM: Json = {
         "offset": {"type": "integer", "minimum": 0, "maximum": 10_000},
         "min_score": {"type": "number", "minimum": -1, "maximum": 1},
         "filter": {"type": "string", "description": "the JSON object, as text"},
+        "feedback": {"type": "boolean"},
     },
 }
 
@@ -134,6 +151,33 @@ OPERATIONS: tuple[Operation, ...] = (
             "A refused rating (422) does not spend the token. 409: the token was spent before."
         ),
         examples=(("rating", {"user_feedback": 5, "jwt": "the token of the search"}),),
+    ),
+    Operation(
+        "get",
+        f"{API}/feedback",
+        "feedback",
+        "exportFeedback",
+        "All ratings, as JSON Lines or as TREC's qrels",
+        (Answer(200, "as `format` says; JSON Lines hold a `FeedbackRecord` each", FeedbackRecord, media_types=_EXPORTED),),
+        errors=(401, 422, 503),
+        parameters=_EXPORT,
+        private=True,
+        description=(
+            "In the order in which they came, streamed. `jsonl`: each line carries a `cursor` behind which the next request continues. "
+            "`qrels`: `topic 0 image_id grade`, grades 0 to 3 from mean ratings (below 5, 7, 9, and from 9). "
+            "`topics`: topic, words, and all that was asked as JSON, with tabs between."
+        ),
+    ),
+    Operation(
+        "get",
+        f"{API}/feedback/report",
+        "feedback",
+        "reportFeedback",
+        "What people think of the results",
+        (Answer(200, "means with intervals, nDCG@10 of what was shown, the worst queries", FeedbackReport),),
+        errors=(401, 422, 503),
+        parameters=_EXPORT[1:2],
+        private=True,
     ),
     Operation(
         "post",

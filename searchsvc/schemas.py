@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     StrictFloat,
     StrictInt,
     StrictStr,
@@ -168,6 +169,9 @@ class SearchOptions(Request):
         default=None, description="least cosine similarity"
     )
     filter: SearchFilter | None = None
+    feedback: StrictBool = Field(
+        default=True, description="whether earlier ratings may turn the query; false: as if nothing had been rated"
+    )
 
 
 class SegmentView(Wire):
@@ -196,6 +200,14 @@ class MatchView(Wire):
     jwt: str = Field(description="rates this match alone")
 
 
+class FeedbackUse(Wire):
+    """How earlier ratings turned a query."""
+
+    ratings: int = Field(description="how many ratings of the same and near-same queries were heard")
+    clients: int = Field(description="of how many clients")
+    rotation_degrees: float = Field(description="how far the query was turned; scores are those of the turned one")
+
+
 class SearchAnswer(Wire):
     """What was found, best first."""
 
@@ -206,6 +218,9 @@ class SearchAnswer(Wire):
     search_id: str
     took_ms: float
     notice: str | None = Field(default=None, description="what the user should know of the models, e.g. a fallback")
+    feedback: FeedbackUse | None = Field(
+        default=None, description="null where nothing near the query was rated, or it was not to count"
+    )
 
 
 # --- feedback --------------------------------------------------------------------------------------------------------

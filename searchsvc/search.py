@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 from uuid import uuid4
@@ -18,7 +18,9 @@ from core.schemas import ModelsInfo, Segment, Space, Vector
 from searchsvc import urls
 from searchsvc.filters import shown_path, where_of
 from searchsvc.models import QueryModels, choose_space, combine
-from searchsvc.schemas import MatchView, SearchAnswer, SearchFilter, SearchOptions, SegmentView
+from searchsvc.relevance import Turned
+from searchsvc.reranking import RecentSearch, Reranking
+from searchsvc.schemas import FeedbackUse, MatchView, SearchAnswer, SearchFilter, SearchOptions, SegmentView
 from searchsvc.tokens import ShownSearch, TokenSigner
 
 _GROUPING_ROUNDS = 4
@@ -49,16 +51,31 @@ class _Asked:
     space: Space
     vector: Vector
     where: Where
+    picture_hash: str | None = None
+    turned: Turned | None = None
+
+    @property
+    def searched(self) -> Vector:
+        """The vector as feedback has it."""
+        return self.vector if self.turned is None else self.turned.vector
 
 
 class Searcher:
     def __init__(
-        self, *, models: QueryModels, vectors: VectorStore, catalog: Catalog, signer: TokenSigner, metrics: SearchMetrics
+        self,
+        *,
+        models: QueryModels,
+        vectors: VectorStore,
+        catalog: Catalog,
+        signer: TokenSigner,
+        reranking: Reranking,
+        metrics: SearchMetrics,
     ) -> None:
         self._models = models
         self._vectors = vectors
         self._catalog = catalog
         self._signer = signer
+        self._reranking = reranking
         self._metrics = metrics
 
     async def search(self, options: SearchOptions, picture: bytes | None = None) -> SearchAnswer:
@@ -69,27 +86,31 @@ class Searcher:
         info = await self._models.info()
         asked = await self._understand(options, picture, info)
         at = self._metrics.observe("embed", at)
+        if options.feedback:
+            asked = replace(asked, turned=await self._reranking.turn(asked.space.collection, asked.vector))
+            at = self._metrics.observe("feedback", at)
         hits = await self._best_of_each_image(asked, options) if options.scope == "both" else await self._nearest(asked, options)
         at = self._metrics.observe("vectors", at)
-        answer = self._answer(options, asked.space, hits, has_picture=picture is not None, notice=info.notice)
+        answer = self._answer(options, asked, hits, notice=info.notice)
         self._metrics.observe("render", at)
         return answer.model_copy(update={"took_ms": round((time.perf_counter() - started) * 1000, 2)})
 
     async def _understand(self, options: SearchOptions, picture: bytes | None, info: ModelsInfo) -> _Asked:
         needs_text = options.text is not None or options.negative_text is not None
         space = choose_space(info, options.model, needs_text=needs_text)
-        wanted: list[Vector] = []
+        wanted, embedded = list[Vector](), None
         if options.image_id is not None:
             wanted.append(await self._stored_vector(options.image_id, space))
         if options.text is not None:
             wanted.append(await self._models.embed_text(options.text, space, info.fingerprint))
         if picture is not None:
-            wanted.append(await self._models.embed_picture(picture, space))
+            embedded = await self._models.embed_picture(picture, space)
+            wanted.append(embedded.vector)
         unwanted = None
         if options.negative_text is not None:
             unwanted = await self._models.embed_text(options.negative_text, space, info.fingerprint)
         where = where_of(options.scope, options.filter, without_image=options.image_id)
-        return _Asked(space, combine(wanted, unwanted), where)
+        return _Asked(space, combine(wanted, unwanted), where, picture_hash=embedded.content_hash if embedded else None)
 
     async def _stored_vector(self, image_id: str, space: Space) -> Vector:
         for record in await self._vectors.retrieve(space.collection, [image_point_id(image_id)], with_vectors=True):
@@ -101,7 +122,7 @@ class Searcher:
     async def _nearest(self, asked: _Asked, options: SearchOptions) -> list[Hit]:
         return await self._vectors.query(
             asked.space.collection,
-            asked.vector,
+            asked.searched,
             where=asked.where,
             limit=options.top_k,
             offset=options.offset,
@@ -115,7 +136,7 @@ class Searcher:
         best: dict[str, Hit] = {}
         for _ in range(_GROUPING_ROUNDS):
             hits = await self._vectors.query(
-                asked.space.collection, asked.vector, where=asked.where, limit=limit, min_score=options.min_score
+                asked.space.collection, asked.searched, where=asked.where, limit=limit, min_score=options.min_score
             )
             best = {}
             for hit in hits:
@@ -125,35 +146,61 @@ class Searcher:
             limit *= _GROUPING_FACTOR
         return list(best.values())[options.offset : enough]
 
-    def _answer(
-        self, options: SearchOptions, space: Space, hits: Sequence[Hit], *, has_picture: bool, notice: str | None
-    ) -> SearchAnswer:
-        search_id = str(uuid4())
-        query = _what_was_asked(options, has_picture=has_picture)
-
-        def token_of_match(image_id: str, segment: int | None) -> str:
-            return self._signer.issue(ShownSearch(search_id, query, space.collection, [image_id], "match", segment))
-
-        matches = [match for hit in hits if (match := _match(hit, options.filter, token_of_match)) is not None]
-        shown = list(dict.fromkeys(match.image_id for match in matches))
+    def _answer(self, options: SearchOptions, asked: _Asked, hits: Sequence[Hit], *, notice: str | None) -> SearchAnswer:
+        query = _what_was_asked(options, asked.picture_hash)
+        matches = [match for hit in hits if (match := _match(hit, options.filter)) is not None]
+        scores: dict[str, float] = {}
+        for match in matches:
+            scores.setdefault(match.image_id, match.score)
+        search = ShownSearch(
+            search_id=str(uuid4()),
+            query=query,
+            model=asked.space.collection,
+            shown=list(scores),
+            model_name=asked.space.model_name,
+            scores=list(scores.values()),
+            first_rank=options.offset + 1,
+            rotation=asked.turned.degrees if asked.turned else 0.0,
+        )
+        self._reranking.remember(search.search_id, RecentSearch(asked.vector, search.shown, search.scores, search.first_rank))
         return SearchAnswer(
             text=options.text or "",
-            model_name=space.model_name,
-            matches=tuple(matches),
-            jwt=self._signer.issue(ShownSearch(search_id, query, space.collection, shown)),
-            search_id=search_id,
+            model_name=asked.space.model_name,
+            matches=tuple(self._signed(match, search) for match in matches),
+            jwt=self._signer.issue(search),
+            search_id=search.search_id,
             took_ms=0.0,
             notice=notice,
+            feedback=_use_of(asked.turned),
         )
 
+    def _signed(self, match: MatchView, search: ShownSearch) -> MatchView:
+        """With a token of its own."""
+        place = search.shown.index(match.image_id)
+        about = replace(
+            search,
+            shown=[match.image_id],
+            scores=[match.score],
+            first_rank=search.first_rank + place,
+            about="match",
+            segment=match.segment.n if match.segment else None,
+        )
+        return match.model_copy(update={"jwt": self._signer.issue(about)})
 
-def _what_was_asked(options: SearchOptions, *, has_picture: bool) -> dict[str, Any]:
+
+def _use_of(turned: Turned | None) -> FeedbackUse | None:
+    if turned is None:
+        return None
+    return FeedbackUse(ratings=turned.judgements, clients=turned.clients, rotation_degrees=round(turned.degrees, 3))
+
+
+def _what_was_asked(options: SearchOptions, picture_hash: str | None) -> dict[str, Any]:
     asked = options.model_dump(mode="json", by_alias=True, include={"text", "image_id", "negative_text", "scope", "filter"})
-    asked["picture"] = has_picture
-    return {name: value for name, value in asked.items() if value not in (None, False)}
+    asked["picture"] = picture_hash
+    return {name: value for name, value in asked.items() if value is not None}
 
 
-def _match(hit: Hit, wanted: SearchFilter | None, token: Callable[[str, int | None], str]) -> MatchView | None:
+def _match(hit: Hit, wanted: SearchFilter | None) -> MatchView | None:
     """None for an image whose last path went while it was being found."""
     payload = hit.payload
     path = shown_path(list(payload["paths"]), wanted)
@@ -171,7 +218,7 @@ def _match(hit: Hit, wanted: SearchFilter | None, token: Callable[[str, int | No
         width=payload["width"],
         height=payload["height"],
         segment=segment_view(image_id, segment) if segment else None,
-        jwt=token(image_id, segment.n if segment else None),
+        jwt="",
     )
 
 

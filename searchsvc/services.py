@@ -9,12 +9,15 @@ from aiohttp import web
 
 from core.ports import Catalog
 from searchsvc.access import WriteAccess
+from searchsvc.clients import Clients
 from searchsvc.corpus import Corpus
 from searchsvc.events import StatusEvents
 from searchsvc.feedback import FeedbackStore
+from searchsvc.feedback_export import FeedbackExport
 from searchsvc.folder import PictureFolder
 from searchsvc.readiness import Readiness
 from searchsvc.receiving import Receiver
+from searchsvc.reranking import Reranking
 from searchsvc.search import Searcher
 from searchsvc.state import StatusReader
 from searchsvc.thumbnails import Thumbnails
@@ -28,14 +31,17 @@ class Services:
 
     access: WriteAccess
     catalog: Catalog
+    clients: Clients
     corpus: Corpus
     events: StatusEvents
     feedback: FeedbackStore
+    feedback_export: FeedbackExport
     folder: PictureFolder
     query_timeout_s: float
     readiness: Readiness
     reading: Executor
     receiver: Receiver
+    reranking: Reranking
     searcher: Searcher
     signer: TokenSigner
     status: StatusReader

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
@@ -33,6 +33,12 @@ class SearchSettings(FolderSettings):
         default=(), repr=False, description="comma-separated bearer keys that may write; needed beyond loopback"
     )
 
+    feedback_reranking: Literal["off", "known", "on"] = Field(
+        default="known",
+        description="whose ratings turn the same and near-same queries: nobody's, those of API keys (without keys, of this machine on"
+        " loopback), or everybody's",
+    )
+
     max_uploads: int = Field(default=8, ge=1, le=256, description="pictures received at once; more are refused with 503")
     receive_timeout_s: float = Field(default=60.0, gt=0, description="longest pause within an upload")
     query_timeout_s: float = Field(default=30.0, gt=0, description="longest time for one search")
@@ -40,6 +46,11 @@ class SearchSettings(FolderSettings):
         default=2 * 2**30, ge=2**20, description="how much disk the kept thumbnails may take; the least lately used go first"
     )
     max_event_streams: int = Field(default=32, ge=1, le=1024, description="listeners to `/api/v1/events` at once")
+
+    @field_validator("feedback_reranking", mode="before")
+    @classmethod
+    def _folded(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
 
     @field_validator("api_keys", mode="before")
     @classmethod

@@ -25,7 +25,7 @@ _ALGORITHM = "HS256"
 _REQUIRED = ["iss", "aud", "iat", "exp", "jti", "sid", "query", "model", "ids", "about"]
 
 MAX_TOKEN_CHARACTERS = 32_768
-"""100 ids and two texts of 1,000 four-byte characters make 20,000."""
+"""100 ids with scores and two texts of 1,000 four-byte characters make 22,000."""
 
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
@@ -34,7 +34,7 @@ _ShortText = Annotated[str, Field(min_length=1, max_length=256)]
 
 @dataclass(frozen=True, slots=True)
 class ShownSearch:
-    """What a token vouches for."""
+    """What a token vouches for. `scores` are those of `shown`, the first of which has rank `first_rank`; `rotation` is in degrees."""
 
     search_id: str
     query: Mapping[str, Any]
@@ -42,6 +42,10 @@ class ShownSearch:
     shown: Sequence[str]
     about: Literal["search", "match"] = "search"
     segment: int | None = None
+    model_name: str | None = None
+    scores: Sequence[float] = ()
+    first_rank: int = 1
+    rotation: float = 0.0
 
 
 class Claims(BaseModel):
@@ -56,6 +60,10 @@ class Claims(BaseModel):
     ids: list[ImageId] = Field(max_length=1000)
     about: Literal["search", "match"]
     segment: int | None = None
+    name: _ShortText | None = None
+    scores: list[float] = Field(default_factory=list, max_length=1000)
+    rank: int = Field(default=1, ge=1)
+    rotation: float = 0.0
 
     @property
     def rated_image(self) -> str | None:
@@ -89,6 +97,10 @@ class TokenSigner:
             "model": search.model,
             "ids": list(search.shown),
             "about": search.about,
+            "name": search.model_name,
+            "scores": [round(score, 6) for score in search.scores],
+            "rank": search.first_rank,
+            "rotation": round(search.rotation, 3),
         }
         if search.segment is not None:
             claims["segment"] = search.segment

@@ -18,6 +18,8 @@ from searchsvc.urls import API
 _INTEGER = re.compile(r"-?[0-9]{1,9}")
 _DECIMAL = re.compile(r"-?[0-9]{0,9}\.?[0-9]{1,20}([eE]-?[0-9]{1,2})?")
 
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+
 
 def routes() -> list[web.RouteDef]:
     return [web.post(f"{API}/search-image", search_image)]
@@ -48,6 +50,8 @@ def _typed(name: str, value: str) -> Any:
         return int(value)
     if name == "min_score" and _DECIMAL.fullmatch(value.strip()):
         return float(value)
+    if name == "feedback" and value.strip().lower() in _TRUTH:
+        return _TRUTH[value.strip().lower()]
     if name == "filter":
         try:
             return json.loads(value)

@@ -280,7 +280,7 @@ async def test_ratings_outlive_the_service_and_so_does_what_was_spent(tmp_path: 
 
 async def test_a_commit_reaches_the_disk_before_the_answer(tmp_path: Path) -> None:
     async with FeedbackStore(tmp_path / "feedback.sqlite") as store:
-        pragma = await store._run(lambda connection: connection.execute("PRAGMA synchronous").fetchone()[0])
+        pragma = await store._writer.run(lambda connection: connection.execute("PRAGMA synchronous").fetchone()[0])
     assert pragma == 2  # FULL: https://www.sqlite.org/pragma.html#pragma_synchronous
 
 
