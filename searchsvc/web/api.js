@@ -52,7 +52,7 @@ export function search({ picture, ...options }, signal) {
   const given = Object.entries(options).filter(([, value]) => value !== null && value !== undefined && value !== "");
   if (!picture) return call(`${ROOT}/search-image`, { method: "POST", json: Object.fromEntries(given), signal });
   const form = new FormData();
-  given.forEach(([name, value]) => form.append(name, value));
+  given.forEach(([name, value]) => form.append(name, typeof value === "object" ? JSON.stringify(value) : value));
   form.append("file", picture, picture.name || "query.png");
   return call(`${ROOT}/search-image`, { method: "POST", body: form, signal });
 }
@@ -61,6 +61,9 @@ export const rate = (userFeedback, jwt) =>
   call(`${ROOT}/create-feedback`, { method: "POST", json: { user_feedback: userFeedback, jwt } });
 
 export const status = () => call(`${ROOT}/status`);
+
+/** The values of `folders` or `labels` that there are, with how many images have each. */
+export const facets = (field) => call(`${ROOT}/facets?field=${field}`);
 
 export const failures = (limit, offset) => call(`${ROOT}/failures?limit=${limit}&offset=${offset}`);
 

@@ -144,7 +144,8 @@ function headline({ text, picture, image_id: likeId }) {
   return `“${text}”`;
 }
 
-function nothingFor({ scope }) {
+function nothingFor({ scope, filter }) {
+  if (filter) return "No picture that passes the filters answers that. Take one away, or search without them.";
   if (scope === "segments") return "No region of a picture answers that. Regions exist only where a segmentation model is loaded.";
   return "No picture answers that yet. New pictures can be found once they are indexed: the bar below tells how far it is.";
 }

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { byId, make, say } from "./dom.js";
+import { Filters } from "./filters.js";
 
 const PAGE = 24;
 
@@ -12,6 +13,7 @@ export class Search {
   #which = byId("which");
   #picture;
   #results;
+  #filters = new Filters(() => this.run());
   #running = null;
   #retry = null;
   #likeId = "";
@@ -41,6 +43,7 @@ export class Search {
     this.#negative.value = asked.get("without") ?? "";
     this.#likeId = asked.get("like") ?? "";
     this.#choose(asked.get("model"));
+    this.#filters.openAddress(asked);
     this.#picture.clear();
     const wanted = ["images", "segments", "both"].includes(asked.get("scope")) ? asked.get("scope") : "images";
     this.#form.querySelector(`[name=scope][value=${wanted}]`).checked = true;
@@ -124,6 +127,7 @@ export class Search {
       top_k: PAGE,
       image_id: this.#likeId,
       picture: this.#picture.file,
+      filter: this.#filters.wanted,
     };
   }
 
@@ -135,6 +139,7 @@ export class Search {
     if (scope !== "images") address.set("scope", scope);
     if (model) address.set("model", model);
     if (like) address.set("like", like);
+    this.#filters.writeAddress(address);
     const query = address.toString();
     const target = query ? `/?${query}` : "/";
     if (target !== location.pathname + location.search) history.pushState(null, "", target);

@@ -35,11 +35,20 @@ async def _failures(site: Site, page: Page) -> None:
     await expect(page.get_by_role("dialog").get_by_role("row").nth(1)).to_be_visible()
 
 
+async def _filtered(site: Site, page: Page) -> None:
+    await _results(site, page)
+    await page.get_by_role("button", name="Filters").click()
+    await page.get_by_role("combobox", name="Folder").fill("nowhere")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("button", name="Remove the filter: in nowhere")).to_be_visible()
+
+
 STATES: dict[str, Callable[[Site, Page], Awaitable[None]]] = {
     "empty": _empty,
     "results": _results,
     "opened": _opened,
     "failures": _failures,
+    "filtered": _filtered,
 }
 
 

@@ -171,3 +171,33 @@ async def test_nothing_found_is_said_and_a_file_name_never_becomes_markup(site: 
     assert image_id_of(content) in site.catalog.records
     await page.get_by_role("button", name="Search", exact=True).click()
     await expect(page.locator(".tile .name")).to_have_text(name)
+
+
+async def test_a_filter_narrows_the_results_stands_in_the_address_and_goes_by_its_chip(site: Site) -> None:
+    (site.images / "holiday").mkdir()
+    await site.add(picture("red"), "holiday/red.png")
+    await site.add(picture("red", mark=3), "home.png")
+    page = await site.open("/?q=red")
+    await expect(page.get_by_role("listitem")).to_have_count(2)
+    await page.get_by_role("button", name="Filters").click()
+    await page.get_by_role("combobox", name="Folder").fill("holiday")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".tile .name")).to_have_text(["red.png"])
+    assert page.url.endswith("/?q=red&folder=holiday")
+
+    await page.goto(page.url)
+    await expect(page.locator(".tile .name")).to_have_text(["red.png"])
+    await page.get_by_role("button", name="Remove the filter: in holiday").click()
+    await expect(page.locator(".tile .name")).to_have_count(2)
+    assert page.url.endswith("/?q=red")
+
+
+async def test_a_query_picture_is_filtered_as_words_are_and_an_empty_answer_says_so(site: Site) -> None:
+    await site.add(picture("red"), "red.png")
+    page = await site.open("/?from=2000-01-01&to=2000-12-31")
+    query = {"name": "query.png", "mimeType": "image/png", "buffer": picture("red", mark=9)}
+    await page.get_by_label("Picture to search with").set_input_files(query)
+    await expect(page.get_by_text("No picture that passes the filters")).to_be_visible()
+    await page.get_by_role("button", name="Remove the filter: from 2000-01-01").click()
+    await page.get_by_role("button", name="Remove the filter: until 2000-12-31").click()
+    await expect(page.locator(".tile .name")).to_have_text(["red.png"])
