@@ -17,7 +17,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from training.starter.photos import SIDE, Photo, Split, captions, class_names, clothing, flickr, served_view
+from training.starter.photos import SIDE, Photo, Split, captions, class_names, clothing, coco_held_out, flickr, served_view
 from training.starter.scores import found_by_name, image_to_image, image_to_text, text_to_image, zero_shot
 
 SURE = 0.7
@@ -85,6 +85,18 @@ def of_flickr(artefact: Artefact, shared: Path, split: Split) -> dict[str, str]:
     return scores
 
 
+def of_coco(artefact: Artefact, shared: Path, coco: Path, held_out: Path) -> dict[str, str]:
+    """Photos of another kind than those of Flickr8k, with captions by people."""
+    photos, all_captions = coco_held_out(shared, coco, held_out)
+    texts = [all_captions[photo.name] for photo in photos]
+    owner = np.repeat(np.arange(len(photos)), [len(each) for each in texts])
+    images, vectors = artefact.images(photos), artefact.texts([text for each in texts for text in each])
+    return {
+        f"text to image, {len(photos)} photos, R@1/5/10": str(text_to_image(vectors, images, owner)),
+        "image to text R@1/5/10": str(image_to_text(vectors, images, owner)),
+    }
+
+
 def sure_classes(shared: Path, photos: list[Photo]) -> NDArray[np.int64]:
     """The teacher's class of each photo it is sure of, -1 for the others."""
     session = ort.InferenceSession(str(shared / "models/mobilenet_v2_imagenet.onnx"), providers=["CPUExecutionProvider"])
@@ -109,7 +121,7 @@ def of_clothing(artefact: Artefact, shared: Path) -> dict[str, str]:
     return scores
 
 
-def of_labelled(artefact: Artefact, folder: Path, each: int, seed: int) -> dict[str, str]:
+def of_labelled(artefact: Artefact, shared: Path, folder: Path, each: int, seed: int) -> dict[str, str]:
     """A folder of class folders, `each` pictures of each drawn by seed; underscores in folder names are spaces."""
     chance = random.Random(seed)  # noqa: S311 - repeatable
     photos: list[Photo] = []
@@ -126,7 +138,12 @@ def of_labelled(artefact: Artefact, folder: Path, each: int, seed: int) -> dict[
     ranks = np.argsort(-(vectors @ images.T), axis=1)
     first = [(labels[row[:10]] == index).mean() * 100 for index, row in enumerate(ranks)]
     precision, nearest = image_to_image(images, labels)
+    taught = np.array([name in {name.lower() for each in class_names(shared) for name in each} for name in names])
+    known = np.where(taught[labels], labels, -1)
     return {
+        f"{taught.sum()} of them names of ImageNet's, asked for among {len(photos)}, R@1/5/10": str(
+            found_by_name(vectors, images, known)
+        ),
         f"zero-shot among {len(names)} names, top-1/5": f"{found.at_1:.1f} / {found.at_5:.1f}",
         "right ones among the first 10 by name": f"{np.mean(first):.1f} %",
         f"asked for by name among {len(photos)}, R@1/5/10": str(found_by_name(vectors, images, labels)),
@@ -155,6 +172,8 @@ def main() -> None:
     parser.add_argument("--artefact", type=Path, required=True)
     parser.add_argument("--split", choices=["dev", "test"], default="dev")
     parser.add_argument("--labelled", type=Path)
+    parser.add_argument("--coco", type=Path, help="COCO's photos, where some of them were kept apart")
+    parser.add_argument("--held-out", type=Path, help="the captions file of those")
     parser.add_argument("--each", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=7)
@@ -164,7 +183,11 @@ def main() -> None:
     scores = {f"flickr8k {arguments.split}": of_flickr(artefact, arguments.shared, arguments.split)}
     scores["clothing test"] = of_clothing(artefact, arguments.shared)
     if arguments.labelled is not None:
-        scores[arguments.labelled.name] = of_labelled(artefact, arguments.labelled, arguments.each, arguments.seed)
+        scores[arguments.labelled.name] = of_labelled(
+            artefact, arguments.shared, arguments.labelled, arguments.each, arguments.seed
+        )
+    if arguments.coco is not None:
+        scores["coco kept apart"] = of_coco(artefact, arguments.shared, arguments.coco, arguments.held_out)
     scores["speed"] = speed(artefact)
     sys.stdout.write(json.dumps(scores, indent=2) + "\n")
     if arguments.out is not None:

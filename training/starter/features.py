@@ -5,6 +5,7 @@ Only the upper blocks and the heads are trained, so their inputs are computed on
 """
 
 import argparse
+import json
 import random
 import sys
 import time
@@ -18,7 +19,17 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from training.starter.photos import SIDE, Photo, clothing, flickr, folder_of_photos, random_view, served_view
+from training.starter.photos import (
+    SIDE,
+    Photo,
+    clothing,
+    coco_held_out,
+    coco_id,
+    flickr,
+    folder_of_photos,
+    random_view,
+    served_view,
+)
 
 CUT = "Conv_218"
 """The tensor between MobileNetV2's 14th and 15th block: 160 x 7 x 7."""
@@ -92,6 +103,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--views", type=int, default=8, help="views of each training photo; the first is the served one")
     parser.add_argument("--unlabelled", type=Path, help="a folder of further photos without captions, for distillation")
+    parser.add_argument("--coco", type=Path, help="a folder of COCO's photos, COCO_train2014_000000000009.jpg and so on")
+    parser.add_argument("--held-out", type=Path, help="COCO's captions_val2017.json: its photos are kept apart, for checks")
     parser.add_argument("--only", nargs="*", help="write these caches alone")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=7)
@@ -106,6 +119,13 @@ def main() -> None:
     }
     if arguments.unlabelled is not None:
         plans["unlabelled"] = (folder_of_photos(arguments.unlabelled), 2)
+    if arguments.coco is not None:
+        apart, their_captions = coco_held_out(arguments.shared, arguments.coco, arguments.held_out)
+        ids = {coco_id(photo.name) for photo in apart}
+        plans["coco"] = ([photo for photo in folder_of_photos(arguments.coco) if coco_id(photo.name) not in ids], arguments.views)
+        plans["coco-check"] = (apart, 1)
+        (arguments.work / "cache/coco-check").mkdir(parents=True, exist_ok=True)
+        (arguments.work / "cache/coco-check/captions.json").write_text(json.dumps(their_captions))
     for name, (photos, views) in plans.items():
         if arguments.only and name not in arguments.only:
             continue

@@ -30,6 +30,18 @@ def soft_contrastive(images: Tensor, names: Tensor, probs: Tensor, scale: Tensor
     return (each * mass).sum() / mass.sum().clamp(min=1e-6)
 
 
+def whose(images: Tensor, kinds: Tensor, present: Tensor, scale: Tensor) -> Tensor:
+    """Kinds of object against the photos that have them, both ways; each photo and each kind counts at most once."""
+    return 0.5 * (_shared(scale * images @ kinds.T, present) + _shared(scale * kinds @ images.T, present.T))
+
+
+def _shared(logits: Tensor, present: Tensor) -> Tensor:
+    mass = present.sum(1)
+    target = present / mass.clamp(min=1e-6).unsqueeze(1)
+    weight = mass.clamp(max=1.0)
+    return (-(target * logits.log_softmax(1)).sum(1) * weight).sum() / weight.sum().clamp(min=1e-6)
+
+
 def keep_classes(logits: Tensor, probs: Tensor) -> Tensor:
     """Learning without forgetting (Li & Hoiem 2016): the classifier goes on saying what the teacher said."""
     return functional.kl_div(logits.log_softmax(1), probs, reduction="batchmean")

