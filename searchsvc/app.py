@@ -18,6 +18,7 @@ from searchsvc.access import WriteAccess
 from searchsvc.clients import Clients
 from searchsvc.corpus import Corpus
 from searchsvc.events import StatusEvents
+from searchsvc.facets import Facets
 from searchsvc.feedback import FeedbackStore
 from searchsvc.feedback_export import FeedbackExport
 from searchsvc.file_cache import FileCache
@@ -28,7 +29,7 @@ from searchsvc.pictures import PictureReader
 from searchsvc.readiness import Readiness
 from searchsvc.receiving import Receiver
 from searchsvc.reranking import Reranking
-from searchsvc.routes import feedback, images, operations, pages, search
+from searchsvc.routes import facets, feedback, images, operations, pages, search
 from searchsvc.search import Searcher, SearchMetrics
 from searchsvc.secret import jwt_key
 from searchsvc.services import SERVICES, Services
@@ -60,7 +61,7 @@ def create_app(settings: SearchSettings, *, embedder: Embedder, vectors: VectorS
 
     app.cleanup_ctx.append(services)
     app.on_shutdown.append(_end_event_streams)
-    for module in (search, feedback, images, operations):
+    for module in (search, facets, feedback, images, operations):
         app.add_routes(module.routes())
     app.add_routes([web.get("/metrics", metrics_route(registry))])
     app.add_routes(pages.routes(openapi.document_json(), executor=reading))
@@ -107,6 +108,7 @@ async def _services(
         clients=Clients(key, access),
         corpus=Corpus(embedder=embedder, vectors=vectors, catalog=catalog, executor=reading),
         events=StatusEvents(status, max_listeners=settings.max_event_streams),
+        facets=Facets(QueryModels(embedder), vectors),
         feedback=feedback_store,
         feedback_export=FeedbackExport(feedback_store, reading),
         folder=folder,

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import io
 from concurrent.futures import Executor
+from contextlib import suppress
 
 import numpy as np
 from PIL import Image
 
 from core import masks
 from core.errors import NotFound, Unavailable
-from core.points import segment_of, segment_point_id, segments_of
-from core.ports import Catalog, Embedder, VectorStore
+from core.points import image_point_id, segment_of, segment_point_id, segments_of
+from core.ports import Catalog, Embedder, Payload, VectorStore
 from core.schemas import MaskRle, Segment
 
 
@@ -22,6 +23,14 @@ class Corpus:
         self._vectors = vectors
         self._catalog = catalog
         self._executor = executor
+
+    async def payload(self, image_id: str) -> Payload:
+        """What the image's point tells of the picture; nothing where there is none, or while nobody answers."""
+        with suppress(Unavailable):
+            for collection in await self._collections():
+                for record in await self._vectors.retrieve(collection, [image_point_id(image_id)]):
+                    return record.payload
+        return {}
 
     async def segments(self, image_id: str) -> list[Segment]:
         """An image's segments by number; none while it is not indexed. Raises NotFound."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel
 
 from core.schemas import CONTENT_HASH_PATTERN, FailurePage
+from searchsvc.facets import DEFAULT_FACET_VALUES, MAX_FACET_VALUES, FacetField, FacetsAnswer
 from searchsvc.feedback_export import ExportFormat
 from searchsvc.feedback_views import FeedbackRecord, FeedbackReport
 from searchsvc.schemas import (
@@ -85,6 +86,23 @@ _EXPORT = (
 )
 _EXPORTED = ("application/x-ndjson", "text/plain")
 
+_FILTER: Json = {
+    "type": "string",
+    "contentMediaType": "application/json",
+    "contentSchema": {"$ref": "#/components/schemas/SearchFilter"},
+    "description": "a `SearchFilter` as JSON text",
+}
+_FACETS = (
+    {**_parameter("field", "query", {"type": "string", "enum": list(get_args(FacetField))}, "what to count"), "required": True},
+    _parameter("filter", "query", _FILTER, "count these pictures only; as JSON text"),
+    _parameter(
+        "limit",
+        "query",
+        {"type": "integer", "minimum": 1, "maximum": MAX_FACET_VALUES, "default": DEFAULT_FACET_VALUES},
+        "how many values",
+    ),
+)
+
 _FILE: Json = {"type": "string", "format": "binary", "description": "a picture"}
 _UPLOAD_FORM: Json = {
     "type": "object",
@@ -105,7 +123,7 @@ _SEARCH_FORM: Json = {
         "top_k": {"type": "integer", "minimum": 1, "maximum": 100},
         "offset": {"type": "integer", "minimum": 0, "maximum": 10_000},
         "min_score": {"type": "number", "minimum": -1, "maximum": 1},
-        "filter": {"type": "string", "description": "the JSON object, as text"},
+        "filter": _FILTER,
         "feedback": {"type": "boolean"},
     },
 }
@@ -135,7 +153,29 @@ OPERATIONS: tuple[Operation, ...] = (
                 "filtered",
                 {"text": "beach", "negative_text": "people", "filter": {"folder": "2024", "date": {"from": "2024-06-01"}}},
             ),
+            (
+                "somewhere",
+                {
+                    "text": "friends at a table",
+                    "filter": {
+                        "label_count": {"person": {"gte": 2}},
+                        "orientation": "landscape",
+                        "gps_box": {"south": 41.8, "west": 12.3, "north": 42.0, "east": 12.6},
+                    },
+                },
+            ),
         ),
+    ),
+    Operation(
+        "get",
+        f"{API}/facets",
+        "search",
+        "getFacets",
+        "The labels or folders that there are, with how many pictures have each",
+        (Answer(200, "the most frequent first", FacetsAnswer),),
+        errors=(422, 503),
+        parameters=_FACETS,
+        description="Under the filter of a search, so that what is offered next always finds something.",
     ),
     Operation(
         "post",

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import unicodedata
-from datetime import UTC, date, datetime, time
-from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     StrictBool,
     StrictFloat,
     StrictInt,
     StrictStr,
-    model_validator,
 )
 
 from core.schemas import (
@@ -27,20 +23,18 @@ from core.schemas import (
     ImageId,
     ImageRecord,
     IngestionStatus,
+    Location,
     ModelCard,
+    Orientation,
     Space,
     Wire,
 )
+from searchsvc.filter_schema import SearchFilter
+from searchsvc.requests import Request, String
 
 MAX_TEXT_CHARACTERS = 1000
 MAX_TOP_K = 100
 MAX_OFFSET = 10_000
-
-
-class Request(BaseModel):
-    """Base of all requests; validates from JSON's own types, converting nothing."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 # --- search ----------------------------------------------------------------------------------------------------------
@@ -50,105 +44,12 @@ def _normalised(value: object) -> object:
     return unicodedata.normalize("NFC", value.strip()) if isinstance(value, str) else value
 
 
-def _storable(value: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ValueError("must be Unicode text without lone surrogates") from None
-    return value
-
-
-def _folder(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    parts = PurePosixPath(value.strip().strip("/")).parts
-    if ".." in parts or "\0" in value:
-        raise ValueError("must be a folder within the watched one")
-    return "/".join(parts)
-
-
-def _labels(value: object) -> object:
-    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
-
-
-def _moment(value: object) -> object:
-    """ISO 8601 text only: pydantic alone would also take a number for seconds since the epoch."""
-    if isinstance(value, datetime | date):
-        return value
-    if not isinstance(value, str):
-        raise ValueError("must be an ISO 8601 date or time")  # noqa: TRY004 - pydantic reports ValueError as an invalid field
-    try:
-        return date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value)
-    except ValueError:
-        raise ValueError("must be an ISO 8601 date or time") from None
-
-
-String = Annotated[StrictStr, AfterValidator(_storable)]
 Text = Annotated[
     String,
     BeforeValidator(_normalised),
     Field(min_length=1, max_length=MAX_TEXT_CHARACTERS, description="trimmed and normalised (NFC); more characters are refused"),
 ]
-Moment = Annotated[datetime | date, BeforeValidator(_moment)]
-Label = Annotated[String, Field(min_length=1, max_length=200)]
-Pixels = Annotated[StrictInt, Field(ge=0, le=1_000_000)]
-Bytes = Annotated[StrictInt, Field(ge=0, le=2**53)]
 Scope = Literal["images", "segments", "both"]
-
-
-class DateFilter(Request):
-    """When the picture was taken (its file's time where it does not say), in UTC where no offset is given."""
-
-    start: Moment | None = Field(default=None, alias="from", description="a date or time; included")
-    end: Moment | None = Field(default=None, alias="to", description="a date (its whole day is included) or time")
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        earliest, latest = self.earliest_s, self.latest_s
-        if earliest is not None and latest is not None and earliest > latest:
-            raise ValueError("`from` lies after `to`")
-        return self
-
-    @property
-    def earliest_s(self) -> float | None:
-        return None if self.start is None else _seconds(self.start, time.min)
-
-    @property
-    def latest_s(self) -> float | None:
-        return None if self.end is None else _seconds(self.end, time.max)
-
-
-def _seconds(moment: datetime | date, of_day: time) -> float:
-    at = moment if isinstance(moment, datetime) else datetime.combine(moment, of_day)
-    if at.tzinfo is not None:
-        return at.timestamp()
-    return at.replace(tzinfo=UTC).timestamp()
-
-
-class SizeFilter(Request):
-    """Pixels of the upright picture, bytes of the file; each bound is included."""
-
-    min_width: Pixels | None = None
-    max_width: Pixels | None = None
-    min_height: Pixels | None = None
-    max_height: Pixels | None = None
-    min_bytes: Bytes | None = None
-    max_bytes: Bytes | None = None
-
-
-class SearchFilter(Request):
-    """What a match must be; all that is given must hold."""
-
-    folder: Annotated[String, BeforeValidator(_folder), Field(max_length=1024)] | None = Field(
-        default=None, description="the picture lies in this folder or below it; relative to the watched one"
-    )
-    label: Annotated[tuple[Label, ...], BeforeValidator(_labels), Field(min_length=1, max_length=50)] | None = Field(
-        default=None,
-        description="one label or several: one of them was found in the picture (with scope `segments`: is the segment's)",
-        json_schema_extra={"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "null"}]},
-    )
-    taken: DateFilter | None = Field(default=None, alias="date")
-    size: SizeFilter | None = None
 
 
 class SearchOptions(Request):
@@ -196,6 +97,9 @@ class MatchView(Wire):
     thumbnail_url: str
     width: int = Field(description="of the upright picture")
     height: int
+    orientation: Orientation = Field(description="which side is longer")
+    taken_at: datetime | None = Field(description="by the camera, or by the file's time where the picture does not tell")
+    location: Location | None = Field(description="where it was taken, where the picture tells")
     segment: SegmentView | None = Field(default=None, description="the region that matched; null where the whole picture did")
     jwt: str = Field(description="rates this match alone")
 
@@ -251,6 +155,11 @@ class UploadAnswer(Wire):
 class ImageView(ImageRecord):
     """One image, how far it is, and where its parts are."""
 
+    orientation: Orientation | None = Field(default=None, description="which side is longer; null while that is not known")
+    taken_at: datetime | None = Field(
+        default=None, description="by the camera, or by the file's time where the picture does not tell; null until it is indexed"
+    )
+    location: Location | None = Field(default=None, description="where it was taken, where the picture tells")
     image_url: str
     thumbnail_url: str
     segments_url: str

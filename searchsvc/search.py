@@ -12,15 +12,16 @@ from uuid import uuid4
 from prometheus_client import CollectorRegistry, Histogram
 
 from core.errors import Conflict, InvalidRequest
-from core.points import Kind, image_point_id, segment_of
+from core.points import Kind, image_point_id, location_of, segment_of, taken_at_of
 from core.ports import Catalog, Hit, VectorStore, Where
-from core.schemas import ModelsInfo, Segment, Space, Vector
+from core.schemas import ModelsInfo, Orientation, Segment, Space, Vector
 from searchsvc import urls
+from searchsvc.filter_schema import SearchFilter
 from searchsvc.filters import shown_path, where_of
 from searchsvc.models import QueryModels, choose_space, combine
 from searchsvc.relevance import Turned
 from searchsvc.reranking import RecentSearch, Reranking
-from searchsvc.schemas import FeedbackUse, MatchView, SearchAnswer, SearchFilter, SearchOptions, SegmentView
+from searchsvc.schemas import FeedbackUse, MatchView, SearchAnswer, SearchOptions, SegmentView
 from searchsvc.tokens import ShownSearch, TokenSigner
 
 _GROUPING_ROUNDS = 4
@@ -217,6 +218,9 @@ def _match(hit: Hit, wanted: SearchFilter | None) -> MatchView | None:
         thumbnail_url=urls.thumbnail(image_id),
         width=payload["width"],
         height=payload["height"],
+        orientation=Orientation.of(payload["width"], payload["height"]),
+        taken_at=taken_at_of(payload),
+        location=location_of(payload),
         segment=segment_view(image_id, segment) if segment else None,
         jwt="",
     )

@@ -12,6 +12,7 @@ from searchsvc.access import WriteAccess
 from searchsvc.clients import Clients
 from searchsvc.corpus import Corpus
 from searchsvc.events import StatusEvents
+from searchsvc.facets import Facets
 from searchsvc.feedback import FeedbackStore
 from searchsvc.feedback_export import FeedbackExport
 from searchsvc.folder import PictureFolder
@@ -34,6 +35,7 @@ class Services:
     clients: Clients
     corpus: Corpus
     events: StatusEvents
+    facets: Facets
     feedback: FeedbackStore
     feedback_export: FeedbackExport
     folder: PictureFolder

@@ -10,7 +10,8 @@ from urllib.parse import quote
 from aiohttp import hdrs, web
 
 from core.errors import InvalidRequest, NotFound
-from core.schemas import CONTENT_HASH_PATTERN, ImageRecord, Segment, SegmentMode
+from core.points import location_of, taken_at_of
+from core.schemas import CONTENT_HASH_PATTERN, ImageRecord, ImageState, Orientation, Segment, SegmentMode
 from core.web import json_answer, read_json
 from searchsvc import urls
 from searchsvc.folder import content_type
@@ -61,9 +62,14 @@ async def upload(request: web.Request) -> web.Response:
 
 async def show(request: web.Request) -> web.Response:
     image_id = _image_id(request)
-    record = await request.app[SERVICES].catalog.image(image_id)
+    services = request.app[SERVICES]
+    record = await services.catalog.image(image_id)
+    stored = await services.corpus.payload(image_id) if record.state is ImageState.INDEXED else {}
     view = ImageView(
         **{name: getattr(record, name) for name in ImageRecord.model_fields},
+        orientation=Orientation.of(record.width, record.height) if record.width and record.height else None,
+        taken_at=taken_at_of(stored),
+        location=location_of(stored),
         image_url=urls.image_file(image_id),
         thumbnail_url=urls.thumbnail(image_id),
         segments_url=urls.segments(image_id),
