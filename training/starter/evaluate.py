@@ -17,6 +17,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from training.evaluation.scores import Vectors
 from training.starter.photos import SIDE, Photo, Split, captions, class_names, clothing, coco_held_out, flickr, served_view
 from training.starter.scores import found_by_name, image_to_image, image_to_text, text_to_image, zero_shot
 
@@ -33,7 +34,6 @@ CLOTHES = {
     "skirt": "skirt",
     "t-shirt": "t-shirt",
 }
-Vectors = NDArray[np.float32]
 
 
 class Artefact:

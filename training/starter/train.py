@@ -15,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from training.evaluation.scores import Vectors
 from training.starter.features import Cache
 from training.starter.objective import Captioned, Corpus, Weights, draw, terms
 from training.starter.objects import Objects
 from training.starter.photos import captions, class_names, coco_id
-from training.starter.scores import Recall, Vectors, found_by_name, image_to_text, text_to_image
+from training.starter.scores import Recall, found_by_name, image_to_text, text_to_image
 from training.starter.statements import statements
 from training.starter.texts import Words, vocabulary
 from training.starter.towers import Embed, Original, Settled, Starter, build, embed_images, minilm, place_names
