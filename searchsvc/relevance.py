@@ -121,16 +121,16 @@ class Judgements:
         near = np.flatnonzero(nearness > NEAR)
         if not len(near):
             return Turned(query)
-        weights = np.minimum((nearness[near] - NEAR) / (1 - NEAR), 1.0)
-        numbers, voice = np.unique(self._voices[near], return_inverse=True)
-        heard = np.zeros(len(numbers))
-        np.maximum.at(heard, voice, weights)
-        voices = np.zeros((len(numbers), len(query)))
-        np.add.at(voices, voice, (weights * self._preferences[near])[:, None] * self._directions[near])
+        near = near[np.argsort(self._voices[near], kind="stable")]
+        first = np.flatnonzero(np.diff(self._voices[near], prepend=-1))  # of each voice
+        weights = np.minimum((nearness[near] - NEAR) / (1 - NEAR), 1.0).astype(np.float32)
+        heard = np.maximum.reduceat(weights, first).astype(np.float64)
+        pulls = (weights * self._preferences[near])[:, None] * self._directions[near]
+        voices = np.add.reduceat(pulls, first, axis=0).astype(np.float64)
         voices -= np.outer(voices @ query, query)
         voices *= np.minimum(1.0, heard / np.maximum(np.linalg.norm(voices, axis=1), 1e-12))[:, None]
         step = LARGEST_ROTATION * voices.sum(axis=0) / (heard.sum() + SHRINKAGE)
-        return _moved(query, step, judgements=len(near), clients=len(numbers))
+        return _moved(query, step, judgements=len(near), clients=len(first))
 
     def _free_row(self) -> int:
         if self._used < self._capacity:

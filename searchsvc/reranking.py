@@ -50,10 +50,13 @@ class RecentSearch:
 class Reranking:
     """An async context manager. Learns what was rated before in the background, and each rating as it comes."""
 
-    def __init__(self, whose: WhoseRatings, *, store: FeedbackStore, vectors: VectorStore) -> None:
+    def __init__(
+        self, whose: WhoseRatings, *, store: FeedbackStore, vectors: VectorStore, first_pause_s: float = _FIRST_PAUSE_S
+    ) -> None:
         self._whose = whose
         self._store = store
         self._vectors = vectors
+        self._first_pause_s = first_pause_s
         self._spaces: dict[str, Judgements] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="feedback-reranking")
         self._recent: OrderedDict[str, RecentSearch] = OrderedDict()
@@ -109,7 +112,7 @@ class Reranking:
         return self._whose == "on" or (self._whose == "known" and is_known(rating.client))
 
     async def _load(self) -> None:
-        after, pause_s = await self._from_where(), _FIRST_PAUSE_S
+        after, pause_s = await self._from_where(), self._first_pause_s
         while True:
             try:
                 async for page in self._store.pages(after=after):
