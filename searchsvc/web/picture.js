@@ -1,11 +1,13 @@
 /** The query picture: picked, pasted or dropped; shown with a way to take it off again. */
 
+import { Cutter } from "./cut.js";
 import { ICONS, byId, icon, make, say } from "./dom.js";
 
 export class QueryPicture {
   #file = null;
   #url = null;
   #box = byId("query-picture");
+  #cutter = new Cutter();
   #onChange;
 
   constructor(onChange) {
@@ -59,8 +61,11 @@ export class QueryPicture {
       byId("text").focus();
       this.#onChange();
     };
+    const cut = () => this.#cutter.open(this.#url, (part) => this.take(part));
+    preview.addEventListener("load", () => (choose.disabled = false));
+    const choose = make("button", { type: "button", class: "preview", disabled: true, title: "Search with a part of it", onclick: cut }, preview);
     this.#box.replaceChildren(
-      preview,
+      choose,
       make("button", { type: "button", class: "remove", "aria-label": "Remove the query picture", onclick: remove }, icon(ICONS.close)),
     );
   }

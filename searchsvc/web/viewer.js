@@ -1,6 +1,7 @@
 /** One match, large: its segments, its place, its rating, and the way on to similar pictures. */
 
 import * as api from "./api.js";
+import { cutOut } from "./cut.js";
 import { ICONS, byId, icon, make } from "./dom.js";
 import { clearSegments, drawSegment } from "./overlay.js";
 
@@ -111,7 +112,7 @@ export class Viewer {
     const paint = (segment) => (segment ? drawSegment(frame, segment, match) : clearSegments(frame));
     const cut = make("button", { type: "button", class: "button" }, "Search with this region");
     cut.addEventListener("click", async () => {
-      const file = await cutOut(frame.querySelector("img"), chosen(), match);
+      const file = await cutOut(frame.querySelector("img"), chosen().bbox, match, chosen().label);
       this.#leave(() => this.#onRegion(file));
     });
     const buttons = segments.map((segment) => {
@@ -140,14 +141,4 @@ function factsOf(match) {
   const rows = [["Score", match.score.toFixed(4)], ["Path", match.path], ["Size", match.width ? `${match.width} × ${match.height}` : "unknown"]];
   if (match.segment) rows.splice(1, 0, ["Region", `${match.segment.label}, ${Math.round(match.segment.score * 100)} % sure`]);
   return make("dl", {}, rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
-}
-
-/** The box of a segment as a picture of its own, to search with. */
-async function cutOut(picture, segment, size) {
-  const scale = picture.naturalWidth / size.width;
-  const [x, y, width, height] = segment.bbox.map((side) => side * scale);
-  const canvas = make("canvas", { width: Math.max(1, Math.round(width)), height: Math.max(1, Math.round(height)) });
-  canvas.getContext("2d").drawImage(picture, x, y, width, height, 0, 0, canvas.width, canvas.height);
-  const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
-  return new File([blob], `${segment.label}.png`, { type: "image/png" });
 }

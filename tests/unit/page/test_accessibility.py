@@ -43,12 +43,20 @@ async def _filtered(site: Site, page: Page) -> None:
     await expect(page.get_by_role("button", name="Remove the filter: in nowhere")).to_be_visible()
 
 
+async def _cutting(site: Site, page: Page) -> None:
+    query = {"name": "query.png", "mimeType": "image/png", "buffer": picture("red", size=(400, 300))}
+    await page.get_by_label("Picture to search with").set_input_files(query)  # type: ignore[arg-type]
+    await page.get_by_role("button", name="Query picture query.png").click()
+    await expect(page.get_by_role("button", name="Search with this part")).to_be_visible()
+
+
 STATES: dict[str, Callable[[Site, Page], Awaitable[None]]] = {
     "empty": _empty,
     "results": _results,
     "opened": _opened,
     "failures": _failures,
     "filtered": _filtered,
+    "cutting": _cutting,
 }
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+from PIL import Image
 from playwright.async_api import expect
 
 from core.errors import NoModel
@@ -201,3 +204,37 @@ async def test_a_query_picture_is_filtered_as_words_are_and_an_empty_answer_says
     await page.get_by_role("button", name="Remove the filter: from 2000-01-01").click()
     await page.get_by_role("button", name="Remove the filter: until 2000-12-31").click()
     await expect(page.locator(".tile .name")).to_have_text(["red.png"])
+
+
+async def test_a_part_of_the_query_picture_is_drawn_or_set_by_keys_and_searched_with(site: Site) -> None:
+    await site.add(picture("red"), "red.png")
+    await site.add(picture("blue"), "blue.png")
+    page = await site.open()
+    query = {"name": "query.png", "mimeType": "image/png", "buffer": red_with_a_blue_corner()}
+    await page.get_by_label("Picture to search with").set_input_files(query)
+    await expect(page.locator(".tile .name").first).to_have_text("red.png")
+    await page.get_by_role("button", name="Query picture query.png").click()
+    stage = await page.locator(".cutting").bounding_box()
+    assert stage is not None
+    await page.mouse.move(stage["x"] + 0.76 * stage["width"], stage["y"] + 0.76 * stage["height"])
+    await page.mouse.down()
+    await page.mouse.move(stage["x"] + 0.99 * stage["width"], stage["y"] + 0.99 * stage["height"])
+    await page.mouse.up()
+    await expect(page.get_by_role("slider", name="left")).to_have_value("76")
+    await page.get_by_role("button", name="Search with this part").click()
+    await expect(page.locator(".tile .name").first).to_have_text("blue.png")
+
+    await page.get_by_label("Picture to search with").set_input_files(query)
+    await page.get_by_role("button", name="Query picture query.png").click()
+    for side, value in {"left": "80", "right": "100", "top": "100", "bottom": "80"}.items():  # upside down: turned back
+        await page.get_by_role("slider", name=side).fill(value)
+    await page.get_by_role("button", name="Search with this part").click()
+    await expect(page.locator(".tile .name").first).to_have_text("blue.png")
+
+
+def red_with_a_blue_corner() -> bytes:
+    image = Image.open(io.BytesIO(picture("red", size=(400, 300))))
+    image.paste(Image.open(io.BytesIO(picture("blue", size=(100, 75)))), (300, 225))
+    written = io.BytesIO()
+    image.save(written, "PNG")
+    return written.getvalue()
