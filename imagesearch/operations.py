@@ -60,8 +60,12 @@ class Operations:
         offset: int = 0,
         min_score: float | None = None,
         model: str | None = None,
+        feedback: bool = True,
     ) -> Steps[SearchAnswer]:
-        """Find pictures by words, by a picture, by an indexed image, or by several of these together; best first."""
+        """Find pictures by words, by a picture, by an indexed image, or by several of these together; best first.
+
+        With `feedback` false it is answered as if nothing had been rated.
+        """
         asked: dict[str, object] = {
             "text": text,
             "image_id": image_id,
@@ -74,6 +78,7 @@ class Operations:
             "offset": offset,
             "min_score": None if min_score is None else float(min_score),
             "model": model,
+            "feedback": None if feedback else False,
         }
         given = {name: value for name, value in asked.items() if value is not None}
         if picture is None:
@@ -94,6 +99,7 @@ class Operations:
         top_k: int = 100,
         min_score: float | None = None,
         model: str | None = None,
+        feedback: bool = True,
     ) -> Pages:
         """All that is found, a page of `top_k` after the other, until there is no more or the service counts no further.
 
@@ -112,6 +118,7 @@ class Operations:
                 offset=offset,
                 min_score=min_score,
                 model=model,
+                feedback=feedback,
             )
 
         return Pages(page, step=top_k)

@@ -38,6 +38,8 @@ class Search:
     offset: int
     min_score: float | None
     model: str | None
+    no_feedback: bool
+    name: str | None
     thumbnails: Literal["auto"] | Graphics
 
     @staticmethod
@@ -52,8 +54,10 @@ class Search:
             "--scope", choices=["images", "segments", "both"], default="images", help="whole pictures, regions, or both"
         )
         asked.add_argument("--model", help="the model to ask; `imagesearch status` lists them")
+        asked.add_argument("--no-feedback", action="store_true", help="as if nothing had been rated")
         kept = parser.add_argument_group("what a match must be")
         kept.add_argument("--folder", help="it lies in this folder or below")
+        kept.add_argument("--name", metavar="PATTERN", help="a part of its file's name, or `*` for anything: 'IMG_*.jpg'")
         kept.add_argument("--label", action="append", help="one of these labels was found in it (repeat for several)")
         kept.add_argument("--from", dest="date_from", metavar="DATE", help="taken on this day or later, e.g. 2024-06-01")
         kept.add_argument("--to", dest="date_to", metavar="DATE", help="taken on this day or earlier")
@@ -78,6 +82,7 @@ class Search:
             offset=self.offset,
             min_score=self.min_score,
             model=self.model,
+            feedback=not self.no_feedback,
         )
         self._remember(answer, client.url, screen)
         self._show(answer, client, screen)
@@ -105,6 +110,8 @@ class Search:
             raise UsageError("--filter must be a JSON object")
         if self.folder is not None:
             wanted["folder"] = self.folder
+        if self.name is not None:
+            wanted["name"] = self.name
         if self.label:
             wanted["label"] = self.label
         dates = {name: date for name, date in (("from", self.date_from), ("to", self.date_to)) if date}

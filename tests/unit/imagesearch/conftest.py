@@ -77,9 +77,10 @@ class Stub:
     url: str = ""
     answers: list[Answer] = field(default_factory=list)
     asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    bodies: list[str] = field(default_factory=list)
 
     async def answer(self, request: web.Request) -> web.Response:
-        await request.read()
+        self.bodies.append((await request.read()).decode(errors="replace"))
         self.asked.append((request.method, request.path_qs, dict(request.headers)))
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         return await answer(request)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from core.errors import Unavailable as ServiceAway
 from core.schemas import Failure, ImageState
 from imagesearch import Client, Conflict, NotFound, Progress, Refused, SearchFilter, Unauthorized, Unavailable
 from tests.fakes import image_id_of, index, picture
-from tests.unit.imagesearch.conftest import Caller, MakeCaller
+from tests.unit.imagesearch.conftest import Caller, MakeCaller, Stub, document
 from tests.unit.searchsvc.conftest import MakeWorld, World
 
 
@@ -108,6 +110,25 @@ async def test_what_the_service_refuses_is_told_in_its_own_words(call: Caller) -
     error = refused.value
     assert (error.status, error.code, error.field) == (422, "unprocessable_entity", "top_k")
     assert error.request_id
+
+
+async def test_a_search_can_be_asked_as_if_nothing_had_been_rated(call: Caller, stub: Stub, make_caller: MakeCaller) -> None:
+    """As JSON and as a form, and nothing is said of it where it is not asked for."""
+    answer = await call("search", "red")
+    stub.answers = [document(answer.model_dump(mode="json"))]
+    asking = make_caller(stub.url)
+    for options in ({"feedback": False}, {"feedback": False, "picture": b"x"}, {}):
+        await asking("search", "red", **options)
+    assert [
+        '"feedback":false' in stub.bodies[0],
+        'name="feedback"\r\n\r\nfalse' in stub.bodies[1],
+        "feedback" in stub.bodies[2],
+    ] == [
+        True,
+        True,
+        False,
+    ]
+    assert (await call("search", "red", picture=picture("red"), feedback=False)).feedback is None
 
 
 # --- feedback
@@ -258,3 +279,28 @@ def _photos(parent: Path) -> Path:
         (photos / name).parent.mkdir(parents=True, exist_ok=True)
         (photos / name).write_bytes(content)
     return photos
+
+
+# --- export
+
+
+async def test_ratings_are_exported_as_lines_of_json_and_as_judgements(call: Caller, colours: dict[str, str]) -> None:
+    answer = await call("search", "red")
+    await call("rate", answer.matches[0], 9)
+    await call("rate", answer.matches[1], 2)
+    records = [json.loads(line) for line in (await call("export")).splitlines()]
+    assert [(record["image_id"], record["rating"]) for record in records] == [
+        (answer.matches[0].image_id, 9),
+        (answer.matches[1].image_id, 2),
+    ]
+    judged = [line.split() for line in (await call("export", "qrels")).decode().splitlines()]
+    assert {line[2] for line in judged} == {answer.matches[0].image_id, answer.matches[1].image_id}
+    assert b"red" in await call("export", "topics")
+    assert await call("export", since=datetime.now(UTC) + timedelta(hours=1)) == b""
+
+
+async def test_ratings_are_exported_to_who_has_the_key(make_world: MakeWorld, make_caller: MakeCaller) -> None:
+    url = str((await make_world(api_keys=("the-key",))).client.make_url("/"))
+    with pytest.raises(Unauthorized):
+        await make_caller(url)("export")
+    assert await make_caller(url, api_key="the-key")("export") == b""

@@ -279,3 +279,18 @@ async def test_failures_are_listed_with_their_reasons(command: Command, world: W
     world.catalog.failed.append(Failure(path="a\nb.jpg", reason="truncated", detail="ends early", failed_at=datetime.now(UTC)))
     assert (await command("status", "--failures")).rows == [["a�b.jpg", "truncated", "ends early"]]
     assert (await command("status", "--failures", "--json")).document["failures"][0]["path"] == "a\nb.jpg"
+
+
+async def test_ratings_are_exported_to_stdout_or_into_a_file_of_the_users_own(
+    command: Command, colours: dict[str, str], tmp_path: Path
+) -> None:
+    assert (await command("export")).code == 1, "nothing was rated yet"
+    await command("search", "red")
+    await command("rate", "1", "9")
+    assert (await command("export", "--json")).document["rating"] == 9
+    target = tmp_path / "judgements.qrels"
+    ended = await command("export", "--format", "qrels", "-o", target, "--json")
+    assert ended.document == {"output": str(target), "format": "qrels", "lines": 1}
+    assert colours["red"] in target.read_text()
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert (await command("export", "-o", tmp_path / "absent" / "x")).code == 2

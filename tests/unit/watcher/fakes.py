@@ -299,11 +299,16 @@ class House:
         finally:
             connection.close()
 
-    def write_ledger(self, statement: str) -> None:
-        """Change the ledger while no watcher runs."""
+    def age(self) -> None:
+        """Leave everything, while no watcher runs, as the first release would have."""
+        added = {"layout", "names", "label_counts", "pixels", "orientation", "lat", "lon"}
+        for held in self.store.points.values():
+            for point in list(held.values()):
+                kept = {key: value for key, value in point.payload.items() if key not in added}
+                held[point.id] = Point(point.id, point.vector, kept)
         connection = sqlite3.connect(self.state / LEDGER_NAME)
         with connection:
-            connection.execute(statement)
+            connection.execute("UPDATE images SET layout = 1")
         connection.close()
 
     def disagreements(self) -> list[str]:
@@ -328,6 +333,7 @@ class House:
                 wrong += [
                     f"{space.collection}: {held[i].payload['paths']}" for i in ids if set(held[i].payload["paths"]) != truth[one]
                 ]
+                wrong += [f"{space.collection}: an earlier layout" for i in ids if held[i].payload.get("layout") != points.LAYOUT]
                 wanted |= ids
             if wanted != held.keys():
                 wrong.append(f"{space.collection}: {len(held.keys() - wanted)} extra, {len(wanted - held.keys())} missing")

@@ -240,12 +240,7 @@ async def test_points_of_an_earlier_release_get_the_fields_that_they_lack_withou
     async with house.running():
         await house.agreed()
     before = {(collection, point.id): point.payload for collection, held in house.store.points.items() for point in held.values()}
-    added = {"layout", "names", "label_counts", "pixels", "orientation", "lat", "lon"}
-    for held in house.store.points.values():
-        for point in list(held.values()):
-            kept = {key: value for key, value in point.payload.items() if key not in added}
-            held[point.id] = type(point)(point.id, point.vector, kept)
-    house.write_ledger("UPDATE images SET layout = 1")
+    house.age()
     analysed = house.embedder.analysed.total()
     async with house.running():
         await until(lambda: house.ledger_rows("SELECT DISTINCT layout, state FROM images") == [(LAYOUT, "indexed")])
