@@ -16,6 +16,9 @@ from tests.unit.deploy.test_compose import SETTINGS
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 
+_CLIENT = "".join(path.read_text() for path in sorted((DOCS.parent / "imagesearch").rglob("*.py")))
+_READ_BY_THE_CLIENT = set(re.findall(r"""environ(?:ment)?(?:\.get\(|\[)["']([A-Z_]+)["']""", _CLIENT))
+
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
@@ -29,6 +32,7 @@ def test_a_variable_that_a_page_names_is_a_setting_or_explained_in_the_compose_f
         "MODEL_PORT",
         "WATCHER_PORT",
         "NO_PROGRESS",
+        *_READ_BY_THE_CLIENT,
     }
     composed = (DOCS.parent / "docker-compose.yml").read_text()
     named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)(?:=[^`]*)?`", page.read_text()))
