@@ -11,8 +11,17 @@ from typing import Any, Self, TypeVar
 import aiohttp
 from pydantic import BaseModel, ValidationError
 
-from core.errors import ImageRejected, ImageSearchError, ModelCrashed, ModelUnavailable, NoModel, Overloaded, Reason
-from core.schemas import EmbedTextRequest, ImageAnalysis, ModelsInfo, Priority, SegmentMode, TextEmbeddings
+from core.errors import (
+    ImageRejected,
+    ImageSearchError,
+    InvalidRequest,
+    ModelCrashed,
+    ModelUnavailable,
+    NoModel,
+    Overloaded,
+    Reason,
+)
+from core.schemas import BBox, EmbedTextRequest, ImageAnalysis, ModelsInfo, Priority, SegmentMode, TextEmbeddings
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
@@ -58,9 +67,16 @@ class ModelClient:
             raise ModelUnavailable("the model service does not answer") from None
 
     async def analyse(
-        self, image: bytes, *, segments: SegmentMode = SegmentMode.STANDARD, priority: Priority = Priority.INGEST
+        self,
+        image: bytes,
+        *,
+        segments: SegmentMode = SegmentMode.STANDARD,
+        priority: Priority = Priority.INGEST,
+        region: BBox | None = None,
     ) -> ImageAnalysis:
         query = {"segments": segments.value, "priority": priority.value}
+        if region is not None:
+            query["region"] = ",".join(map(repr, region))
         headers = {"Content-Type": "application/octet-stream"}
         return await self._call("POST", "/v1/analyse", ImageAnalysis, body=image, query=query, headers=headers)
 
@@ -101,6 +117,8 @@ async def _error_of(answer: aiohttp.ClientResponse) -> ImageSearchError:
         return ModelUnavailable(f"the model service answers {answer.status}")
     if code in {reason.value for reason in Reason}:
         return ImageRejected(Reason(code), detail)
+    if answer.status == 422:
+        return InvalidRequest(detail, field="region")  # all else that could be wrong with a request is ours to get right
     if code == "internal_server_error":
         return ModelCrashed("the models failed on this input")
     given = answer.headers.get("Retry-After", "")

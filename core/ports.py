@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from core.schemas import (
+    BBox,
     FailurePage,
     ImageAnalysis,
     ImageRecord,
@@ -42,9 +43,18 @@ class Embedder(Protocol):
         ...
 
     async def analyse(
-        self, image: bytes, *, segments: SegmentMode = SegmentMode.STANDARD, priority: Priority = Priority.INGEST
+        self,
+        image: bytes,
+        *,
+        segments: SegmentMode = SegmentMode.STANDARD,
+        priority: Priority = Priority.INGEST,
+        region: BBox | None = None,
     ) -> ImageAnalysis:
-        """Decode, segment and embed one picture in every space. Raises ImageRejected, NoModel, Overloaded, ModelCrashed."""
+        """Decode, segment and embed one picture in every space. Raises ImageRejected, NoModel, Overloaded, ModelCrashed.
+
+        With `region` the embeddings are those of this part alone, and nothing is segmented. Raises InvalidRequest where it
+        lies outside the picture.
+        """
         ...
 
 

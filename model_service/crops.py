@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from math import ceil, floor
+
 import numpy as np
 from PIL import Image
 
 from core.decode import Pixels
+from core.errors import InvalidRequest
 from core.schemas import BBox
 from model_service.parts import Instance
 
@@ -24,6 +27,16 @@ def working_copy(pixels: Pixels) -> Pixels:
     small = Image.fromarray(pixels)
     small.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BICUBIC, reducing_gap=2.0)
     return np.asarray(small)
+
+
+def part(pixels: Pixels, region: BBox) -> Pixels:
+    """What of the picture lies in the box, at least one pixel. Raises InvalidRequest where nothing does."""
+    height, width = pixels.shape[:2]
+    x, y, w, h = region
+    left, top, right, bottom = max(0, floor(x)), max(0, floor(y)), min(width, ceil(x + w)), min(height, ceil(y + h))
+    if left >= right or top >= bottom:
+        raise InvalidRequest(f"the region lies outside the picture, which has {width} x {height} pixels", field="region")
+    return pixels[top:bottom, left:right]
 
 
 def crop(pixels: Pixels, instance: Instance) -> Pixels:

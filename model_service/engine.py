@@ -20,6 +20,7 @@ from core.decode import DecodedImage, DecodeLimits, Pixels, decode
 from core.errors import ModelUnavailable, NoModel, Overloaded
 from core.schemas import (
     AnalysedSegment,
+    BBox,
     Embedding,
     EngineState,
     ImageAnalysis,
@@ -29,7 +30,7 @@ from core.schemas import (
     TextEmbeddings,
 )
 from model_service.batching import BatchModel, Dispatcher
-from model_service.crops import WORKING_SIDE, crop, scaled, working_copy
+from model_service.crops import WORKING_SIDE, crop, part, scaled, working_copy
 from model_service.metrics import InferenceMetrics
 from model_service.parts import Instance, Parts, Tensor
 from model_service.settings import ModelSettings
@@ -206,12 +207,17 @@ class Engine:
         return TextEmbeddings(space=loaded.parts.text_tower.space, vectors=tuple(vectors))
 
     async def analyse(
-        self, image: bytes, *, segments: SegmentMode = SegmentMode.STANDARD, priority: Priority = Priority.INGEST
+        self,
+        image: bytes,
+        *,
+        segments: SegmentMode = SegmentMode.STANDARD,
+        priority: Priority = Priority.INGEST,
+        region: BBox | None = None,
     ) -> ImageAnalysis:
-        """Raises ImageRejected, and whatever a model raises on this very picture."""
+        """Raises ImageRejected, InvalidRequest for a region outside the picture, and whatever a model raises on this very picture."""
         loaded = self._ready()
-        picture = await self._in_decoder(self._read, image, loaded.parts)
-        instances = await self._instances(loaded, picture.pixels, segments, priority)
+        picture = await self._in_decoder(self._read, image, loaded.parts, region)
+        instances = [] if region else await self._instances(loaded, picture.pixels, segments, priority)
         crops = await self._in_decoder(_prepared_crops, loaded.parts, picture.pixels, instances)
         rows = await asyncio.gather(
             *(self._dispatcher.submit(tower, [picture.prepared[n], *crops[n]], priority) for n, tower in enumerate(loaded.towers))
@@ -227,9 +233,9 @@ class Engine:
     async def _in_decoder(self, call: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._decoding_threads, call, *arguments)
 
-    def _read(self, image: bytes, parts: Parts) -> _Picture:
-        decoded = decode(image, self._limits, min_side=WORKING_SIDE // 2)
-        pixels = working_copy(decoded.pixels)
+    def _read(self, image: bytes, parts: Parts, region: BBox | None) -> _Picture:
+        decoded = decode(image, self._limits, min_side=None if region else WORKING_SIDE // 2)
+        pixels = working_copy(part(decoded.pixels, region) if region else decoded.pixels)
         prepared = tuple(tower.prepare(pixels) for tower in parts.image_towers)
         return _Picture(hashlib.sha256(image).hexdigest(), decoded, pixels, prepared)
 

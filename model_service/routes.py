@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from enum import StrEnum
+from math import isfinite
 from typing import TypeVar
 
 from aiohttp import web
 
 from core.errors import ImageRejected, InvalidRequest, Reason
-from core.schemas import EmbedTextRequest, EngineState, Health, Priority, SegmentMode
+from core.schemas import BBox, EmbedTextRequest, EngineState, Health, Priority, SegmentMode
 from core.web import json_answer, read_json
 from model_service.engine import Engine
 
@@ -27,13 +28,14 @@ async def analyse(request: web.Request) -> web.Response:
     engine = request.app[ENGINE]
     segments = _option(request, "segments", SegmentMode, SegmentMode.STANDARD)
     priority = _option(request, "priority", Priority, Priority.INGEST)
+    region = _region(request.query["region"]) if "region" in request.query else None
     with engine.admitted(priority):
         async with asyncio.timeout(request.app[REQUEST_TIMEOUT_S]):  # a body that never ends must not keep its place for ever
             try:
                 image = await request.read()
             except web.HTTPRequestEntityTooLarge:
                 raise ImageRejected(Reason.TOO_MANY_BYTES, "the file is larger than allowed") from None
-            return json_answer(await engine.analyse(image, segments=segments, priority=priority))
+            return json_answer(await engine.analyse(image, segments=segments, priority=priority, region=region))
 
 
 @routes.post("/v1/embed-texts")
@@ -63,6 +65,16 @@ async def ready(request: web.Request) -> web.Response:
         return json_answer(Health(status="ok", detail=info.notice, checks=checks))
     detail = info.notice or "the models are still being loaded"
     return json_answer(Health(status="unavailable", detail=detail, checks=checks), status=503, headers={"Retry-After": "5"})
+
+
+def _region(given: str) -> BBox:
+    try:
+        x, y, width, height = map(float, given.split(","))
+    except ValueError:
+        raise InvalidRequest("region is four numbers: x,y,width,height", field="region") from None
+    if not (all(map(isfinite, (x, y, width, height))) and width > 0 and height > 0):
+        raise InvalidRequest("the region is empty", field="region")
+    return (x, y, width, height)
 
 
 def _option(request: web.Request, name: str, values: type[EnumT], default: EnumT) -> EnumT:

@@ -20,6 +20,7 @@ from core.points import points_by_collection
 from core.ports import ANYTHING, Condition, FacetCount, Hit, Match, Payload, Point, Record, Substring, Where
 from core.schemas import (
     AnalysedSegment,
+    BBox,
     Embedding,
     EngineState,
     Failure,
@@ -110,7 +111,12 @@ class FakeEmbedder:
         return TextEmbeddings(space=self.models.spaces[0], vectors=tuple(word_vector(text) for text in texts))
 
     async def analyse(
-        self, image: bytes, *, segments: SegmentMode = SegmentMode.STANDARD, priority: Priority = Priority.INGEST
+        self,
+        image: bytes,
+        *,
+        segments: SegmentMode = SegmentMode.STANDARD,
+        priority: Priority = Priority.INGEST,
+        region: BBox | None = None,
     ) -> ImageAnalysis:
         self._check()
         self.analysed.append((segments, priority))
@@ -121,14 +127,20 @@ class FakeEmbedder:
             opened.load()
         except OSError:
             raise ImageRejected(Reason.NOT_AN_IMAGE, "these bytes are no picture") from None
-        found = () if segments is SegmentMode.NONE else (self._segment(opened),)
+        found = () if segments is SegmentMode.NONE or region else (self._segment(opened),)
+        seen = opened
+        if region is not None:
+            x, y, width, height = region
+            if x >= opened.width or y >= opened.height:
+                raise InvalidRequest("the region lies outside the picture", field="region")
+            seen = opened.crop((int(x), int(y), int(x + width), int(y + height)))
         return ImageAnalysis(
             content_hash=image_id_of(image),
             width=opened.width,
             height=opened.height,
             format=opened.format or "PNG",
             fingerprint=self.models.fingerprint,
-            embeddings=self._embeddings(picture_vector(opened)),
+            embeddings=self._embeddings(picture_vector(seen)),
             segments=found,
         )
 

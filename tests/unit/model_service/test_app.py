@@ -11,12 +11,12 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 from PIL import Image
 
 from core import masks
-from core.errors import ImageRejected, ModelCrashed, ModelUnavailable, NoModel, Overloaded, Reason
+from core.errors import ImageRejected, InvalidRequest, ModelCrashed, ModelUnavailable, NoModel, Overloaded, Reason
 from core.model_client import ModelClient
 from core.schemas import EngineState, ModelsInfo, Priority, SegmentMode
 from model_service.app import create_app
@@ -76,6 +76,32 @@ async def test_a_query_can_ask_for_embeddings_alone() -> None:
     async with _service(lambda _: fake_parts()) as (client, _):
         analysis = await client.analyse(_picture(), segments=SegmentMode.NONE, priority=Priority.QUERY)
     assert analysis.segments == ()
+
+
+async def test_a_part_of_a_picture_is_embedded_as_that_part_alone_would_be() -> None:
+    """In pixels of the upright picture; what reaches beyond its edge is cut off."""
+    halves = Image.new("RGB", (400, 200), "red")
+    halves.paste("blue", (200, 0, 400, 200))
+    encoded = io.BytesIO()
+    halves.save(encoded, "PNG")
+    async with _service(lambda _: fake_parts()) as (client, _):
+        blue = await client.analyse(_picture((200, 200), "blue"), segments=SegmentMode.NONE)
+        part = await client.analyse(encoded.getvalue(), region=(200, -10.5, 900, 300))
+        assert part.segments == ()
+        assert (part.width, part.height) == (400, 200)
+        for ours, theirs in zip(part.embeddings, blue.embeddings, strict=True):
+            assert np.allclose(ours.vector, theirs.vector)
+        with pytest.raises(InvalidRequest, match="400 x 200") as caught:
+            await client.analyse(encoded.getvalue(), region=(400, 0, 10, 10))
+        assert caught.value.field == "region"
+
+
+@pytest.mark.parametrize("region", ["", "1,2,3", "1,2,3,x", "0,0,0,5", "0,0,nan,5", "0,0,inf,5"])
+async def test_a_region_that_is_none_is_refused(region: str) -> None:
+    async with _service(lambda _: fake_parts()) as (_, server), ClientSession() as session:
+        address = server.make_url("/v1/analyse").with_query(region=region)
+        async with session.post(address, data=_picture()) as answer:
+            assert answer.status == 422
 
 
 async def test_concurrent_callers_share_batches_and_get_their_own_pictures_back() -> None:

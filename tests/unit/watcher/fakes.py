@@ -19,6 +19,7 @@ from core.errors import ImageRejected, ImageSearchError, Reason
 from core.ports import ANYTHING, FacetCount, Hit, Match, Payload, Point, Record, Where
 from core.schemas import (
     AnalysedSegment,
+    BBox,
     Embedding,
     EngineState,
     ImageAnalysis,
@@ -106,7 +107,12 @@ class FakeEmbedder:
         raise NotImplementedError
 
     async def analyse(
-        self, image: bytes, *, segments: SegmentMode = SegmentMode.STANDARD, priority: Priority = Priority.INGEST
+        self,
+        image: bytes,
+        *,
+        segments: SegmentMode = SegmentMode.STANDARD,
+        priority: Priority = Priority.INGEST,
+        region: BBox | None = None,
     ) -> ImageAnalysis:
         self.switch.step()
         if self.away:
