@@ -8,6 +8,7 @@ from typing import Any, NoReturn, Self, TypeVar
 import aiohttp
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from core import tracing
 from core.errors import (
     CatalogUnavailable,
     Conflict,
@@ -94,7 +95,7 @@ class CatalogClient:
         if self._session is None:
             raise RuntimeError("the client was not entered")
         sent = body.model_dump_json().encode() if body is not None else None
-        headers = {"Content-Type": "application/json"} if sent is not None else None
+        headers = {"Content-Type": "application/json", **tracing.outgoing()} if sent is not None else tracing.outgoing()
         timeout = aiohttp.ClientTimeout(total=timeout_s or self._timeout_s)
         try:
             async with self._session.request(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING, Literal, TextIO
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 
+from core import tracing
+
 if TYPE_CHECKING:
-    from structlog.typing import Processor
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
 
 class _LineClearingHandler(logging.StreamHandler[TextIO]):
@@ -25,11 +28,14 @@ def configure(*, level: str, log_format: Literal["auto", "console", "json"], ser
     as_console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _origin(service, briefly=as_console),
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if as_console else "iso", utc=not as_console),
         structlog.processors.StackInfoRenderer(),
     ]
-    renderer: Processor = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderer: Processor = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty() and not os.environ.get("NO_COLOR"), exception_formatter=structlog.dev.plain_traceback
+    )
     if not as_console:  # neither format shows local variables: they may hold tokens and keys
         shared.append(structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)))
         renderer = structlog.processors.JSONRenderer()
@@ -50,4 +56,19 @@ def configure(*, level: str, log_format: Literal["auto", "console", "json"], ser
     root.setLevel(level.upper())
     for chatty in ("aiohttp.access", "httpx", "httpcore", "watchdog", "PIL", "urllib3", "filelock", "asyncio"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
-    structlog.contextvars.bind_contextvars(service=service)
+
+
+def _origin(service: str, *, briefly: bool) -> Processor:
+    """Adds which service speaks, in any thread, and of which trace. On a terminal the request's id, or else the trace's, is enough."""
+
+    def add_origin(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        event["service"] = service
+        if (span := tracing.current()) is None:
+            return event
+        if not briefly:
+            return {**event, "trace_id": span.trace_id, "span_id": span.span_id}
+        event.pop("parent_span_id", None)
+        event.setdefault("request_id", span.trace_id)
+        return event
+
+    return add_origin

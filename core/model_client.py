@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 import aiohttp
 from pydantic import BaseModel, ValidationError
 
+from core import tracing
 from core.errors import (
     ImageRejected,
     ImageSearchError,
@@ -94,7 +95,12 @@ class ModelClient:
             raise ModelUnavailable("the model client is closed")
         try:
             async with self._session.request(
-                method, self._base_url + path, data=body, params=query, headers=headers, allow_redirects=False
+                method,
+                self._base_url + path,
+                data=body,
+                params=query,
+                headers={**(headers or {}), **tracing.outgoing()},
+                allow_redirects=False,
             ) as answer:
                 content = await answer.read()
                 if answer.status == 200:

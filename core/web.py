@@ -1,4 +1,4 @@
-"""aiohttp ground work shared by the services: one error shape (RFC 9457), request ids, one log line a request, serving.
+"""aiohttp ground work shared by the services: one error shape (RFC 9457), ids and traces, one log line a request, serving.
 
 Domain modules raise `core.errors`; this module alone knows what HTTP makes of them.
 """
@@ -16,13 +16,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
-from uuid import uuid4
 
 import structlog
 from aiohttp import hdrs, web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from pydantic import BaseModel, ValidationError
 
+from core import tracing
 from core.errors import (
     Conflict,
     ImageRejected,
@@ -38,6 +38,7 @@ from core.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
+from core.metrics import HttpMetrics
 
 if TYPE_CHECKING:
     import socket
@@ -50,6 +51,8 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 PROBLEM_JSON = "application/problem+json"
 _REQUEST_ID_HEADER = "X-Request-ID"
 _REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+_SPAN: web.RequestKey[tracing.Span] = web.RequestKey("span", tracing.Span)
+_ANSWERED_AT: web.RequestKey[float] = web.RequestKey("answered_at", float)
 _USABLE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _STATUS: dict[type[ImageSearchError], int] = {
@@ -63,20 +66,6 @@ _STATUS: dict[type[ImageSearchError], int] = {
     Unavailable: 503,
 }
 _REASON_STATUS = {Reason.TOO_MANY_BYTES: 413, Reason.NOT_AN_IMAGE: 415, Reason.UNSUPPORTED_FORMAT: 415, Reason.EMPTY_FILE: 422}
-
-
-class HttpMetrics:
-    """Request counters of one service."""
-
-    def __init__(self, registry: CollectorRegistry, service: str) -> None:
-        labels = ("service", "method", "route", "status")
-        self._service = service
-        self._requests = Counter("http_requests_total", "HTTP requests answered", labels, registry=registry)
-        self._seconds = Histogram("http_request_duration_seconds", "Time to answer", labels[:3], registry=registry)
-
-    def observe(self, method: str, route: str, status: int, duration_s: float) -> None:
-        self._requests.labels(self._service, method, route, str(status)).inc()
-        self._seconds.labels(self._service, method, route).observe(duration_s)
 
 
 def problem(
@@ -142,31 +131,60 @@ def _route_of(request: web.Request) -> str:
     return resource.canonical if resource else "unmatched"
 
 
-def error_middleware(metrics: HttpMetrics) -> Any:
-    """Outermost middleware: binds the request id, turns every error into a problem document, writes the one line a request."""
+def make_application(
+    service: str, registry: CollectorRegistry, *, client_max_size: int, routine: tuple[str, ...] = ()
+) -> web.Application:
+    """An application with what all services have in common: one error shape, ids, traces, metrics, and one log line a request.
+
+    What is read from routes that begin with one of `routine` is asked for by programs and pages on their own: it is logged if it fails.
+    """
+    middleware = _outermost(HttpMetrics(registry, service), routine=("/health", "/metrics", *routine))
+    app = web.Application(middlewares=[middleware], client_max_size=client_max_size)
+    app.on_response_prepare.append(_tell_ids)
+    return app
+
+
+def _outermost(metrics: HttpMetrics, *, routine: tuple[str, ...]) -> Any:
+    """Binds request id and span, turns every error into a problem document, writes the one line a request."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        offered = request.headers.get(_REQUEST_ID_HEADER, "")
-        request_id = offered if _USABLE_REQUEST_ID.fullmatch(offered) else uuid4().hex
-        request[_REQUEST_ID] = request_id
+        span, request_id = _named(request)
         started = time.perf_counter()
         status = 499  # the caller went away, unless an answer says otherwise
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with tracing.within(span), structlog.contextvars.bound_contextvars(request_id=request_id), metrics.in_flight():
             try:
                 response = await _answer(request, handler, request_id)
                 status = response.status
-                if not response.prepared:
-                    response.headers[_REQUEST_ID_HEADER] = request_id
                 return response
             finally:
-                duration_s = time.perf_counter() - started
-                route = _route_of(request)
-                metrics.observe(request.method, route, status, duration_s)
-                level = log.debug if route.startswith(("/health", "/metrics")) else log.info
-                level("request_answered", method=request.method, route=route, status=status, ms=round(duration_s * 1000, 1))
+                ended, route = time.perf_counter(), _route_of(request)
+                metrics.observe(request.method, route, status, request.get(_ANSWERED_AT, ended) - started)
+                unasked = status < 400 and route.startswith(routine) and request.method in {hdrs.METH_GET, hdrs.METH_HEAD}
+                level = log.debug if unasked else log.info
+                parent = {"parent_span_id": span.parent_span_id} if span.parent_span_id else {}
+                ms = round((ended - started) * 1000, 1)
+                level("request_answered", method=request.method, route=route, status=status, ms=ms, **parent)
 
     return middleware
+
+
+def _named(request: web.Request) -> tuple[tracing.Span, str]:
+    """The request's span, and its id: what the caller calls it, else the id of the trace, which then finds it in every service."""
+    headers = request.headers
+    span = tracing.continued(headers.getall(tracing.TRACEPARENT, []), headers.getall(tracing.TRACESTATE, []))
+    offered = headers.get(_REQUEST_ID_HEADER, "")
+    request[_SPAN] = span
+    request[_REQUEST_ID] = offered if _USABLE_REQUEST_ID.fullmatch(offered) else span.trace_id
+    return span, request[_REQUEST_ID]
+
+
+async def _tell_ids(request: web.Request, response: web.StreamResponse) -> None:
+    """For `on_response_prepare`: the moment at which an answer begins, streams included."""
+    request[_ANSWERED_AT] = time.perf_counter()
+    if _SPAN in request:
+        response.headers[_REQUEST_ID_HEADER] = request[_REQUEST_ID]
+        response.headers[tracing.TRACERESPONSE] = request[_SPAN].header
 
 
 async def _answer(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:

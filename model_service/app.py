@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, ProcessCollector
 
-from core.web import HttpMetrics, error_middleware, metrics_route
+from core.metrics import service_registry
+from core.web import make_application, metrics_route
 from model_service.engine import Engine
 from model_service.metrics import InferenceMetrics
 from model_service.parts import Parts
@@ -17,10 +17,8 @@ from model_service.settings import ModelSettings
 
 def create_app(settings: ModelSettings, *, load: Callable[[ModelSettings], Parts]) -> web.Application:
     """An application that answers at once and loads in the background. `load` is `registry.load`, or a test's own."""
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    http_metrics = HttpMetrics(registry, "model_service")
-    app = web.Application(middlewares=[error_middleware(http_metrics)], client_max_size=settings.max_image_bytes)
+    registry = service_registry()
+    app = make_application("model_service", registry, client_max_size=settings.max_image_bytes, routine=("/v1/models",))
     app[REQUEST_TIMEOUT_S] = settings.request_timeout_s
     app.add_routes(routes)
     app.router.add_get("/metrics", metrics_route(registry))

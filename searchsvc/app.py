@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, ProcessCollector
 
 from core.decode import DecodeLimits
+from core.metrics import measure_disk, service_registry
 from core.ports import Catalog, Embedder, VectorStore
-from core.web import HttpMetrics, error_middleware, metrics_route
-from searchsvc import openapi
+from core.web import make_application, metrics_route
+from searchsvc import openapi, urls
 from searchsvc.access import WriteAccess
 from searchsvc.clients import Clients
 from searchsvc.corpus import Corpus
@@ -40,13 +40,15 @@ from searchsvc.tokens import TokenSigner
 from searchsvc.uploads import Uploads
 
 _MAX_JSON_BYTES = 2**20
+_ROUTINE = ("/static", "/docs/files", f"{urls.API}/status", f"{urls.API}/events", urls.image(""))
+"""What a page fetches beside what its user asked for."""
 
 
 def create_app(settings: SearchSettings, *, embedder: Embedder, vectors: VectorStore, catalog: Catalog) -> web.Application:
     """The search service over entered ports. What it opens itself (feedback, secret, thumbnails) opens and closes with the application."""
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    app = web.Application(middlewares=[error_middleware(HttpMetrics(registry, "searchsvc"))], client_max_size=_MAX_JSON_BYTES)
+    registry = service_registry()
+    measure_disk(registry, settings.data_dir)
+    app = make_application("searchsvc", registry, client_max_size=_MAX_JSON_BYTES, routine=_ROUTINE)
     app.on_response_prepare.append(add_security_headers)
     reading = ThreadPoolExecutor(4, thread_name_prefix="reading")
     metrics = SearchMetrics(registry)

@@ -50,7 +50,6 @@ async def send_file(
         response.content_length = len(part)
         if wanted is not None:
             response.headers[hdrs.CONTENT_RANGE] = f"bytes {part.start}-{part.stop - 1}/{opened.size}"
-        response.headers["X-Request-ID"] = request_id_of(request)
         await response.prepare(request)
         with suppress(ConnectionResetError):  # the caller went away
             if request.method == hdrs.METH_HEAD or await _send(response, opened, part, executor):

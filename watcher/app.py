@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import structlog
 from aiohttp import web
-from prometheus_client import CollectorRegistry, ProcessCollector
 
+from core.metrics import measure_disk, service_registry
 from core.ports import Catalog, Embedder, VectorStore
 from watcher import jobs, probe
 from watcher.catalog import FolderCatalog, Parts
@@ -58,7 +58,7 @@ async def running_watcher(
         parts = _assemble(settings, embedder, vectors, ledger, readers)
         catalog = FolderCatalog(parts, max_image_bytes=settings.max_image_bytes)
         registry = parts.metrics.registry
-        ProcessCollector(registry=registry)
+        measure_disk(registry, settings.data_dir)
         stack.push_async_callback(parts.sweeper.finish)
         await _start(stack, settings, parts)
         stack.callback(catalog.note_draining)
@@ -70,7 +70,7 @@ def _assemble(
     settings: WatcherSettings, embedder: Embedder, vectors: VectorStore, ledger: Ledger, readers: ThreadPoolExecutor
 ) -> Parts:
     folder = Folder(settings.images_dir)
-    metrics = IngestionMetrics(CollectorRegistry())
+    metrics = IngestionMetrics(service_registry())
     locks = ImageLocks()
     scanner = Scanner(folder, ledger, readers, accept_new_folder=settings.accept_new_folder)
 

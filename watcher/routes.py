@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from core.catalog_client import SEGMENTS, NoticeRequest, SegmentRequest
 from core.errors import InvalidRequest
 from core.schemas import Health
-from core.web import HttpMetrics, error_middleware, json_answer, metrics_route, read_json
+from core.web import json_answer, make_application, metrics_route, read_json
 from watcher.catalog import FolderCatalog
 from watcher.metrics import IngestionMetrics
 
@@ -67,7 +67,7 @@ class Routes:
 def make_app(catalog: FolderCatalog, metrics: IngestionMetrics, registry: CollectorRegistry) -> web.Application:
     """The watcher's HTTP side."""
     routes = Routes(catalog, metrics, registry)
-    app = web.Application(middlewares=[error_middleware(HttpMetrics(registry, "watcher"))], client_max_size=_LARGEST_BODY)
+    app = make_application("watcher", registry, client_max_size=_LARGEST_BODY, routine=("/v1/status",))
     app.add_routes(
         [
             web.get("/v1/status", routes.status),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from core import tracing
 from core.errors import (
     ImageRejected,
     InvalidRequest,
@@ -226,8 +227,9 @@ class Worker:
     async def _work(self, job: Job, info: ModelsInfo) -> None:
         started = time.monotonic()
         try:
-            async with self._locks.hold(job.image_id):
-                await self._attempt(job, info, started)
+            with tracing.within(tracing.begun()):
+                async with self._locks.hold(job.image_id):
+                    await self._attempt(job, info, started)
         finally:
             del self._leases[job.lease_id]
             self._changed()

@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 from pydantic import RootModel
 
 from core.errors import InvalidRequest
-from core.web import json_answer, parse, read_json, request_id_of
+from core.web import json_answer, parse, read_json
 from searchsvc.feedback import Rating
 from searchsvc.feedback_export import ExportFormat
 from searchsvc.schemas import FeedbackAnswer, FeedbackRequest, JsonObject
@@ -80,7 +80,7 @@ async def export(request: web.Request) -> web.StreamResponse:
     _check_may_read(request, services)
     wanted, chunks = _asked_export(request, services)
     first = await anext(chunks, b"")  # what fails, fails before the answer has begun
-    response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: _CONTENT_TYPES[wanted], "X-Request-ID": request_id_of(request)})
+    response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: _CONTENT_TYPES[wanted]})
     await response.prepare(request)
     with suppress(ConnectionResetError):  # the reader went away
         await response.write(first)

@@ -48,7 +48,6 @@ async def events(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(
             headers={hdrs.CONTENT_TYPE: "text/event-stream", hdrs.CACHE_CONTROL: "no-store", "X-Accel-Buffering": "no"}
         )
-        response.headers["X-Request-ID"] = request_id_of(request)
         await response.prepare(request)
         with suppress(ConnectionResetError):  # the listener went away
             await response.write(first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 
@@ -10,6 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import BaseModel, ConfigDict
+from structlog.testing import capture_logs
 
 from core import web as ours
 from core.errors import (
@@ -41,9 +43,9 @@ class Body(BaseModel):
 
 
 async def _client(aiohttp_client: ClientFactory, handler: ours.Handler, registry: CollectorRegistry | None = None) -> Client:
-    metrics = ours.HttpMetrics(registry or CollectorRegistry(), "test")
-    app = web.Application(middlewares=[ours.error_middleware(metrics)], client_max_size=1000)
+    app = ours.make_application("test", registry or CollectorRegistry(), client_max_size=1000, routine=("/polled",))
     app.router.add_post("/things/{name}", handler)
+    app.router.add_route("*", "/polled{name:.*}", handler)
     return await aiohttp_client(app)
 
 
@@ -128,6 +130,90 @@ async def test_a_usable_request_id_is_kept_and_any_other_replaced(
     answer = await client.post("/things/x", headers={"X-Request-ID": offered})
     assert (answer.headers["X-Request-ID"] == offered) is kept
     assert answer.headers["X-Request-ID"]
+
+
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+async def test_a_trace_is_continued_and_told_to_whoever_called(aiohttp_client: ClientFactory) -> None:
+    client = await _client(aiohttp_client, _raising(NotFound("m")))
+    answer = await client.post("/things/x", headers={"traceparent": TRACEPARENT, "X-Request-ID": "mine"})
+    version, trace_id, span_id, flags = answer.headers["traceresponse"].split("-")
+    assert (version, trace_id, flags) == ("00", TRACEPARENT.split("-")[1], "01")
+    assert span_id != TRACEPARENT.split("-")[2]
+    assert answer.headers["X-Request-ID"] == "mine"
+
+
+@pytest.mark.parametrize("header", [None, "nonsense", TRACEPARENT.upper()])
+async def test_without_a_name_of_its_own_a_request_is_called_as_its_trace(
+    aiohttp_client: ClientFactory, header: str | None
+) -> None:
+    client = await _client(aiohttp_client, _raising(NotFound("m")))
+    answer = await client.post("/things/x", headers={"traceparent": header} if header else {})
+    assert answer.headers["traceresponse"].split("-")[1] == answer.headers["X-Request-ID"]
+    assert answer.headers["X-Request-ID"] != TRACEPARENT.split("-")[1]
+
+
+async def test_a_streamed_answer_tells_its_ids_too_and_is_timed_to_its_beginning(aiohttp_client: ClientFactory) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await asyncio.sleep(0.3)
+        await response.write_eof()
+        return response
+
+    registry = CollectorRegistry()
+    client = await _client(aiohttp_client, handler, registry)
+    answer = await client.post("/things/x")
+    await answer.read()
+    assert answer.headers["X-Request-ID"] == answer.headers["traceresponse"].split("-")[1]
+    labels = {"service": "test", "method": "POST", "route": "/things/{name}", "status": "200", "le": "0.25"}
+    assert registry.get_sample_value("http_request_duration_seconds_bucket", labels) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "level"),
+    [
+        ("GET", "/polled", 200, "debug"),
+        ("HEAD", "/polled", 200, "debug"),
+        ("POST", "/polled", 200, "info"),
+        ("GET", "/polled/gone", 404, "info"),
+        ("POST", "/things/x", 200, "info"),
+    ],
+)
+async def test_one_line_a_request_and_none_for_what_is_polled_unless_it_fails(
+    aiohttp_client: ClientFactory, method: str, path: str, status: int, level: str
+) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        if request.path.endswith("gone"):
+            raise NotFound("m")
+        return web.Response()
+
+    client = await _client(aiohttp_client, handler)
+    with capture_logs() as logs:
+        await client.request(method, path)
+    assert [(line["event"], line["status"], line["log_level"]) for line in logs] == [("request_answered", status, level)]
+
+
+async def test_methods_that_nobody_knows_are_counted_as_one(aiohttp_client: ClientFactory) -> None:
+    registry = CollectorRegistry()
+    client = await _client(aiohttp_client, _raising(NotFound("m")), registry)
+    for method in ("MKCOL", "PROPFIND"):
+        await client.request(method, "/things/x")
+    assert 'method="other",route="unmatched",service="test",status="405"} 2.0' in generate_latest(registry).decode()
+
+
+async def test_requests_in_flight_are_counted_while_they_last(aiohttp_client: ClientFactory) -> None:
+    seen: list[float | None] = []
+
+    async def handler(_: web.Request) -> web.Response:
+        seen.append(registry.get_sample_value("http_requests_in_flight", {"service": "test"}))
+        raise NotFound("m")
+
+    registry = CollectorRegistry()
+    client = await _client(aiohttp_client, handler, registry)
+    await client.post("/things/x")
+    assert [*seen, registry.get_sample_value("http_requests_in_flight", {"service": "test"})] == [1, 0]
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from PIL import ExifTags, Image
 
+from core import tracing
 from core.errors import ModelUnavailable, VectorsUnavailable
 from core.points import LAYOUT
 from core.schemas import ImageState
+from core.tracing import Span
 from tests.unit.watcher.fakes import LOADING, NO_MODEL, FakeStore, House, image_id_of, jpeg, models, until
 from watcher.database import LedgerInUse
 
@@ -38,6 +40,23 @@ async def test_a_new_file_is_searchable_within_half_a_second(house: House) -> No
         assert time.monotonic() - started < 0.5
         record = await watcher.catalog.image(image_id)
         assert (record.state, record.segments, record.paths) == (ImageState.INDEXED, 3, ("new.jpg",))
+
+
+async def test_each_picture_has_a_trace_of_its_own_which_the_models_are_told(house: House) -> None:
+    spans: list[Span] = []
+
+    def remember(_: bytes) -> None:
+        if (span := tracing.current()) is not None:
+            spans.append(span)
+
+    house.embedder.trouble = remember
+    for number in range(5):
+        house.write(f"{number}.jpg", jpeg(f"p{number}"))
+    async with house.running():
+        await house.agreed()
+    assert len(spans) == 5
+    assert len({span.trace_id for span in spans}) == 5
+    assert {span.parent_span_id for span in spans} == {None}
 
 
 async def test_a_slow_writer_that_pauses_is_never_read_half(house: House) -> None:
