@@ -136,6 +136,15 @@ class FacetCount:
     points: int
 
 
+@dataclass(frozen=True, slots=True)
+class CollectionSize:
+    """How large a collection is; `disk_bytes` is None where the engine does not tell."""
+
+    collection: str
+    points: int
+    disk_bytes: int | None
+
+
 class VectorStore(Protocol):
     """Collections of points: Qdrant Edge in the process or a Qdrant server, one contract (tests/congruence)."""
 
@@ -193,6 +202,10 @@ class VectorStore(Protocol):
 
     async def facet(self, collection: str, key: str, *, where: Where = ANYTHING, limit: int = 100) -> list[FacetCount]:
         """The values of a keyword field among the matching points: the most frequent first, then by value; at most `limit`."""
+        ...
+
+    async def sizes(self) -> list[CollectionSize]:
+        """Of each collection, by name. Cheap enough for every few seconds, so a count may lag behind a write under way."""
         ...
 
     async def flush(self) -> None:

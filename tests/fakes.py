@@ -17,7 +17,7 @@ from PIL import Image
 from core import masks
 from core.errors import ImageRejected, ImageSearchError, InvalidRequest, NotFound, Reason
 from core.points import points_by_collection
-from core.ports import ANYTHING, Condition, FacetCount, Hit, Match, Payload, Point, Record, Substring, Where
+from core.ports import ANYTHING, CollectionSize, Condition, FacetCount, Hit, Match, Payload, Point, Record, Substring, Where
 from core.schemas import (
     AnalysedSegment,
     BBox,
@@ -250,6 +250,10 @@ class FakeVectorStore:
         counts = Counter(value for point in self._matching(collection, where) for value in values_of(point.payload, key))
         ranked = sorted(counts.items(), key=lambda counted: (-counted[1], counted[0]))
         return [FacetCount(value, count) for value, count in ranked[:limit]]
+
+    async def sizes(self) -> list[CollectionSize]:
+        self._check()
+        return [CollectionSize(name, len(points), None) for name, points in sorted(self.stored.items())]
 
     async def flush(self) -> None:
         self._check()

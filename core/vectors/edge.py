@@ -22,7 +22,7 @@ import qdrant_edge as edge
 import structlog
 
 from core.errors import VectorsUnavailable
-from core.ports import ANYTHING, FacetCount, Hit, Payload, Point, Record, Where
+from core.ports import ANYTHING, CollectionSize, FacetCount, Hit, Payload, Point, Record, Where
 from core.schemas import Space, Vector
 from core.vectors.checks import batches_of, checked_facet, checked_vector, narrowing_where
 from core.vectors.edge_filters import edge_filter
@@ -172,6 +172,12 @@ class EdgeStore:
         shard = self._shards.get(collection)
         found = [] if shard is None or limit < 1 else (await self._run(lambda: shard.engine.facet(request))).hits
         return [FacetCount(str(hit.value), hit.count) for hit in found]
+
+    async def sizes(self) -> list[CollectionSize]:
+        shards = sorted(await self._run(self._shards.all), key=lambda shard: shard.path.name)
+        points = await self._run(lambda: [shard.engine.info().points_count for shard in shards])
+        disk_bytes = await _on(self._sync_thread, lambda: [shard.disk_bytes() for shard in shards])
+        return [CollectionSize(shard.path.name, *size) for shard, *size in zip(shards, points, disk_bytes, strict=True)]
 
     async def flush(self) -> None:
         for shard in await self._run(self._shards.all):

@@ -14,7 +14,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -53,6 +53,14 @@ class Shard:
     def journal_bytes(self) -> int:
         """Bytes of the journal that occupy the disk; its files are longer, and sparse."""
         return sum(path.stat().st_blocks * 512 for path in self.journal_files())
+
+    def disk_bytes(self) -> int:
+        """Bytes of all of its files that occupy the disk. Reads the folder only, so it may run beside the engine."""
+        occupied = 0
+        for path in self.path.rglob("*"):
+            with suppress(OSError):  # the engine replaces its files as it works
+                occupied += path.stat().st_blocks * 512
+        return occupied
 
     def stored_files(self) -> list[Path]:
         return [path for path in (self.path / "segments").rglob("*") if path.is_file()]

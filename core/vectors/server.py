@@ -6,6 +6,7 @@ Nothing is asked of the server on entering: it may come up after us, and go and 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -16,7 +17,7 @@ from qdrant_client import AsyncQdrantClient, models
 
 from core.errors import InvalidRequest, VectorsUnavailable
 from core.points import PAYLOAD_INDEXES, IndexType
-from core.ports import ANYTHING, FacetCount, Hit, Payload, Point, Record, Where
+from core.ports import ANYTHING, CollectionSize, FacetCount, Hit, Payload, Point, Record, Where
 from core.schemas import Space, Vector
 from core.settings import FolderSettings
 from core.vectors.checks import batches_of, checked_facet, checked_vector, narrowing_where
@@ -206,6 +207,12 @@ class ServerStore:
         asking = client.facet(self._prefix + collection, checked_facet(key), facet_filter=selection, limit=limit, exact=True)
         answer = await self._present(collection, asking)
         return [] if answer is None else [FacetCount(str(hit.value), hit.count) for hit in answer.hits]
+
+    async def sizes(self) -> list[CollectionSize]:
+        client = await self._connection.client()
+        names = await self.collections()
+        found = await asyncio.gather(*(self._present(name, client.get_collection(self._prefix + name)) for name in names))
+        return [CollectionSize(name, info.points_count or 0, None) for name, info in zip(names, found, strict=True) if info]
 
     async def flush(self) -> None:
         """The server answers a write once it is in its journal, and brings that onto the disk by its own clock."""

@@ -164,6 +164,15 @@ async def test_collections_are_listed_sorted_and_kept_apart(store: VectorStore) 
     assert await store.count(NAME) == 0
 
 
+async def test_sizes_are_told_of_each_collection_and_follow_what_is_written(store: VectorStore) -> None:
+    await store.ensure(SPACE.model_copy(update={"collection": "another"}))
+    await store.upsert(NAME, points_of(5))
+    await store.delete(NAME, Where(must=(Match("n", (1, 3)),)))
+    sizes = await store.sizes()
+    assert [(size.collection, size.points) for size in sizes] == [("another", 0), (NAME, 3)]
+    assert all(size.disk_bytes is None or size.disk_bytes > 0 for size in sizes)
+
+
 async def test_a_missing_collection_is_empty_to_every_reader(store: VectorStore) -> None:
     assert await store.query("missing", vectors_of(1)[0]) == []
     assert await store.retrieve("missing", [point_id(0)]) == []

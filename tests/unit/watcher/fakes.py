@@ -16,7 +16,7 @@ import numpy as np
 
 from core import masks, points
 from core.errors import ImageRejected, ImageSearchError, Reason
-from core.ports import ANYTHING, FacetCount, Hit, Match, Payload, Point, Record, Where
+from core.ports import ANYTHING, CollectionSize, FacetCount, Hit, Match, Payload, Point, Record, Where
 from core.schemas import (
     AnalysedSegment,
     BBox,
@@ -224,6 +224,11 @@ class FakeStore:
 
     async def facet(self, collection: str, key: str, *, where: Where = ANYTHING, limit: int = 100) -> list[FacetCount]:
         raise NotImplementedError
+
+    async def sizes(self) -> list[CollectionSize]:
+        if self.away:
+            raise self.away
+        return [CollectionSize(name, len(points), 4096) for name, points in sorted(self.points.items())]
 
     async def flush(self) -> None:
         self.flushes += 1
