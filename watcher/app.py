@@ -22,7 +22,7 @@ from watcher.ingest import Ingest
 from watcher.intake import Intake, IntakeEvents
 from watcher.ledger import Ledger
 from watcher.locks import ImageLocks
-from watcher.metrics import IngestionMetrics
+from watcher.metrics import IndexMetrics, IngestionMetrics
 from watcher.observer import FolderObserver
 from watcher.reconcile import Reconciler, VectorCheck
 from watcher.routes import make_app
@@ -59,11 +59,12 @@ async def running_watcher(
         catalog = FolderCatalog(parts, max_image_bytes=settings.max_image_bytes)
         registry = parts.metrics.registry
         measure_disk(registry, settings.data_dir)
+        index = IndexMetrics(registry, vectors)
         stack.push_async_callback(parts.sweeper.finish)
         await _start(stack, settings, parts)
         stack.callback(catalog.note_draining)
         log.info("watcher_started", folder=parts.folder.root.name, observer=parts.observer.kind, images_recovered=recovered)
-        yield RunningWatcher(catalog, make_app(catalog, parts.metrics, registry))
+        yield RunningWatcher(catalog, make_app(catalog, parts.metrics, index))
 
 
 def _assemble(
@@ -97,6 +98,7 @@ def _assemble(
         events=IntakeEvents(
             admitted=on_admitted,
             left=on_left,
+            refused=metrics.note_failed,
             scan=scanner.request,
             lost_mounts=scanner.lost,
         ),
@@ -110,7 +112,7 @@ def _assemble(
     )
     worker = Worker(
         ledger,
-        Ingest(folder, ledger, embedder, vectors, readers, recheck=intake.recheck),
+        Ingest(folder, ledger, embedder, vectors, readers, metrics=metrics, recheck=intake.recheck),
         embedder,
         locks,
         metrics,

@@ -21,6 +21,7 @@ from watcher import jobs
 from watcher.folder import Folder
 from watcher.jobs import Job, Outcome, Places
 from watcher.ledger import Ledger
+from watcher.metrics import IngestionMetrics
 
 
 class FileChanged(ImageSearchError):
@@ -57,6 +58,7 @@ class Ingest:
         vectors: VectorStore,
         readers: Executor,
         *,
+        metrics: IngestionMetrics,
         recheck: Callable[[str], None],
     ) -> None:
         self._folder = folder
@@ -64,6 +66,7 @@ class Ingest:
         self._embedder = embedder
         self._vectors = vectors
         self._readers = readers
+        self._metrics = metrics
         self._recheck = recheck
 
     async def ensure_collections(self, info: ModelsInfo) -> None:
@@ -73,7 +76,8 @@ class Ingest:
 
     async def run(self, job: Job, info: ModelsInfo) -> Ingested:
         """Bring all points of the image into the vectors. Raises ImageRejected, ModelCrashed, FileChanged."""
-        adopted = await self._adopt(job.image_id, info)
+        with self._metrics.stage("adopt"):
+            adopted = await self._adopt(job.image_id, info)
         return adopted or await self._analyse(job, SegmentMode.STANDARD, Priority.INGEST)
 
     async def again(self, job: Job, mode: SegmentMode) -> Ingested:
@@ -83,12 +87,15 @@ class Ingest:
         return await self._analyse(job, mode, Priority.QUERY)
 
     async def _analyse(self, job: Job, mode: SegmentMode, priority: Priority) -> Ingested:
-        content = await self._read(job.image_id)
-        analysis = await self._embedder.analyse(content.body, segments=mode, priority=priority)
+        with self._metrics.stage("read"):
+            content = await self._read(job.image_id)
+        with self._metrics.stage("analyse"):
+            analysis = await self._embedder.analyse(content.body, segments=mode, priority=priority)
         if analysis.content_hash != job.image_id:
             raise RuntimeError("the model service answered for another picture")
         places = await self._ledger.run(jobs.places, job.image_id)
-        await self._write(analysis, places, content)
+        with self._metrics.stage("write"):
+            await self._write(analysis, places, content)
         outcome = Outcome(analysis.fingerprint, analysis.width, analysis.height, len(analysis.segments), places.version)
         return Ingested(outcome, analysis.segments)
 

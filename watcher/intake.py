@@ -65,6 +65,7 @@ class IntakeEvents:
 
     admitted: Callable[[], None]
     left: Callable[[], None]
+    refused: Callable[[Reason], None]
     scan: Callable[[str], None]
     lost_mounts: Callable[[], Awaitable[Collection[str]]]
 
@@ -334,6 +335,7 @@ class Intake:
         if not await self._ledger.run(locations.refuse, candidate.path, stat, reason, detail, now=time.time()):
             return
         self._events.left()
+        self._events.refused(reason)
         level = log.debug if reason is Reason.IGNORED else log.warning
         level("file_refused", path=candidate.path, reason=reason.value, detail=detail)
 

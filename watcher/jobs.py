@@ -67,13 +67,14 @@ def _take(connection: sqlite3.Connection, image_id: str, lease_until: float) -> 
     rows = connection.execute(
         "UPDATE images SET state = 'running', lease_id = ?, lease_until = ?"
         " WHERE image_id = ? AND state <> 'running' AND orphaned_at IS NULL"
-        " RETURNING attempts, crashes, noticed_at, indexed_at IS NOT NULL AS was_indexed",
+        " RETURNING attempts, crashes, noticed_at, indexed_at",
         (lease_id, lease_until, image_id),
     ).fetchall()
     if not rows:
         return None
     (row,) = rows
-    return Job(image_id, lease_id, row["attempts"], row["crashes"], row["noticed_at"], bool(row["was_indexed"]))
+    was_indexed = row["indexed_at"] is not None  # SQLite 3.40 takes this very question to be answered by the index images_moved
+    return Job(image_id, lease_id, row["attempts"], row["crashes"], row["noticed_at"], was_indexed)
 
 
 def renew(connection: sqlite3.Connection, lease_ids: Iterable[str], until: float) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
 from core.catalog_client import SEGMENTS, NoticeRequest, SegmentRequest
 from core.errors import InvalidRequest
 from core.schemas import Health
 from core.web import json_answer, make_application, metrics_route, read_json
 from watcher.catalog import FolderCatalog
-from watcher.metrics import IngestionMetrics
+from watcher.metrics import IndexMetrics, IngestionMetrics
 
 _LARGEST_BODY = 64 * 1024
 _LARGEST_PAGE = 1000
@@ -19,10 +18,11 @@ _LARGEST_PAGE = 1000
 class Routes:
     """The handlers; each one is a line between HTTP and the catalog."""
 
-    def __init__(self, catalog: FolderCatalog, metrics: IngestionMetrics, registry: CollectorRegistry) -> None:
+    def __init__(self, catalog: FolderCatalog, metrics: IngestionMetrics, index: IndexMetrics) -> None:
         self._catalog = catalog
         self._metrics = metrics
-        self._render = metrics_route(registry)
+        self._index = index
+        self._render = metrics_route(metrics.registry)
 
     async def status(self, _: web.Request) -> web.Response:
         return json_answer(await self._catalog.status())
@@ -61,13 +61,14 @@ class Routes:
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         self._metrics.show(await self._catalog.status(), await self._catalog.oldest_pending_s())
+        await self._index.look()
         return await self._render(request)
 
 
-def make_app(catalog: FolderCatalog, metrics: IngestionMetrics, registry: CollectorRegistry) -> web.Application:
+def make_app(catalog: FolderCatalog, metrics: IngestionMetrics, index: IndexMetrics) -> web.Application:
     """The watcher's HTTP side."""
-    routes = Routes(catalog, metrics, registry)
-    app = make_application("watcher", registry, client_max_size=_LARGEST_BODY, routine=("/v1/status",))
+    routes = Routes(catalog, metrics, index)
+    app = make_application("watcher", metrics.registry, client_max_size=_LARGEST_BODY, routine=("/v1/status",))
     app.add_routes(
         [
             web.get("/v1/status", routes.status),

@@ -263,7 +263,9 @@ class Worker:
         if outcome.fingerprint != self._fingerprint:
             self._info = None  # the models changed under way: ask what they are now
         self._outage.over()
-        self._metrics.note_indexed(now - job.noticed_at)
+        self._metrics.note_indexed(
+            adopted=ingested.segments is None, seconds_since_noticed=None if job.was_indexed else now - job.noticed_at
+        )
         log.info(
             "image_indexed",
             image_id=job.image_id,
