@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -49,6 +50,8 @@ class Dispatcher:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._arrived = asyncio.Event()
         self._dispatching: asyncio.Task[None] | None = None
+        for priority in Priority:
+            metrics.follow_queue(priority, depth=partial(self._depth, priority), age_s=partial(self._age_s, priority))
 
     async def __aenter__(self) -> Self:
         self._dispatching = asyncio.create_task(self._dispatch(), name="dispatch")
@@ -68,12 +71,8 @@ class Dispatcher:
         loop = asyncio.get_running_loop()
         waiting = [_Waiting(one, loop.create_future(), time.monotonic()) for one in inputs]
         self._queues[priority].setdefault(model, deque()).extend(waiting)
-        self._metrics.waiting.inc(len(waiting))
         self._arrived.set()
-        try:
-            answers = await asyncio.gather(*(one.answer for one in waiting), return_exceptions=True)
-        finally:
-            self._metrics.waiting.dec(len(waiting))
+        answers = await asyncio.gather(*(one.answer for one in waiting), return_exceptions=True)
         outputs: list[OutputT] = []
         for answer in answers:
             if isinstance(answer, BaseException):
@@ -96,21 +95,36 @@ class Dispatcher:
                 for one in batch:
                     _fail(one, ModelUnavailable("the model service is stopping"))
                 raise
-            self._metrics.observe_batch(model.name, len(batch), time.perf_counter() - started)
+            failed = sum(isinstance(outcome, Exception) for outcome in outcomes)
+            self._metrics.observe_batch(model.name, len(batch), time.perf_counter() - started, failed=failed)
             for one, outcome in zip(batch, outcomes, strict=True):
                 _resolve(one, outcome)
 
     def _next_batch(self) -> tuple[BatchModel[Any, Any] | None, list[_Waiting]]:
         """Queries before ingestion; among models, the one whose head has waited longest. Inputs that nobody awaits are dropped."""
-        for queues in self._queues.values():
+        for priority, queues in self._queues.items():
             for queue in queues.values():
                 while queue and queue[0].answer.done():
                     queue.popleft()
             heads = [(queue[0].since, position, model) for position, (model, queue) in enumerate(queues.items()) if queue]
             if heads:
                 model = min(heads)[2]
-                return model, _take(queues[model], model.max_batch)
+                batch = _take(queues[model], model.max_batch)
+                now = time.monotonic()
+                for one in batch:
+                    self._metrics.observe_wait(priority, now - one.since)
+                return model, batch
         return None, []
+
+    def _waiting(self, priority: Priority) -> Iterator[_Waiting]:
+        return (one for queue in self._queues[priority].values() for one in queue if not one.answer.done())
+
+    def _depth(self, priority: Priority) -> int:
+        return sum(1 for _ in self._waiting(priority))
+
+    def _age_s(self, priority: Priority) -> float:
+        now = time.monotonic()
+        return max((now - one.since for one in self._waiting(priority)), default=0.0)
 
 
 def _take(queue: deque[_Waiting], most: int) -> list[_Waiting]:

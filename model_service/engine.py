@@ -234,9 +234,10 @@ class Engine:
         return await asyncio.get_running_loop().run_in_executor(self._decoding_threads, call, *arguments)
 
     def _read(self, image: bytes, parts: Parts, region: BBox | None) -> _Picture:
-        decoded = decode(image, self._limits, min_side=None if region else WORKING_SIDE // 2)
-        pixels = working_copy(part(decoded.pixels, region) if region else decoded.pixels)
-        prepared = tuple(tower.prepare(pixels) for tower in parts.image_towers)
+        with self._metrics.decoding.time():
+            decoded = decode(image, self._limits, min_side=None if region else WORKING_SIDE // 2)
+            pixels = working_copy(part(decoded.pixels, region) if region else decoded.pixels)
+            prepared = tuple(tower.prepare(pixels) for tower in parts.image_towers)
         return _Picture(hashlib.sha256(image).hexdigest(), decoded, pixels, prepared)
 
 

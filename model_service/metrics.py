@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+from core.metrics import SHORT_S
+from core.schemas import Priority
+
 _BATCH = (1, 2, 4, 8, 16, 32, 64)
 
 
 class InferenceMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._seconds = Histogram(
-            "model_inference_seconds", "Time of one forward pass, whole batch", ("model",), buckets=_SECONDS, registry=registry
+            "model_inference_seconds", "Time of one forward pass, whole batch", ("model",), buckets=SHORT_S, registry=registry
         )
         self._batch = Histogram("model_batch_size", "Inputs in one forward pass", ("model",), buckets=_BATCH, registry=registry)
-        self.waiting = Gauge("model_queue_depth", "Inputs that wait for inference", registry=registry)
+        self._failed = Counter("model_inference_failures_total", "Inputs that a model failed on", ("model",), registry=registry)
+        self._depth = Gauge("model_queue_depth", "Inputs that wait for a forward pass", ("priority",), registry=registry)
+        self._age = Gauge("model_queue_age_seconds", "Age of the oldest input that waits", ("priority",), registry=registry)
+        self._waited = Histogram(
+            "model_queue_wait_seconds", "Time of an input in the queue", ("priority",), buckets=SHORT_S, registry=registry
+        )
+        self.decoding = Histogram(
+            "model_decode_seconds", "Time to decode and prepare one picture", buckets=SHORT_S, registry=registry
+        )
         self.in_flight = Gauge(
             "model_requests_in_flight", "Requests admitted and not yet answered", ("priority",), registry=registry
         )
@@ -22,7 +34,19 @@ class InferenceMetrics:
             "model_requests_refused_total", "Requests refused because too many wait", ("priority",), registry=registry
         )
         self.ready = Gauge("model_ready", "1 when the models are loaded", registry=registry)
+        for priority in Priority:
+            self.in_flight.labels(priority)
+            self.refused.labels(priority)
 
-    def observe_batch(self, model: str, size: int, duration_s: float) -> None:
+    def follow_queue(self, priority: Priority, *, depth: Callable[[], float], age_s: Callable[[], float]) -> None:
+        """Both are asked on the event loop, whenever the metrics are read."""
+        self._depth.labels(priority).set_function(depth)
+        self._age.labels(priority).set_function(age_s)
+
+    def observe_wait(self, priority: Priority, waited_s: float) -> None:
+        self._waited.labels(priority).observe(waited_s)
+
+    def observe_batch(self, model: str, size: int, duration_s: float, *, failed: int) -> None:
         self._seconds.labels(model).observe(duration_s)
         self._batch.labels(model).observe(size)
+        self._failed.labels(model).inc(failed)

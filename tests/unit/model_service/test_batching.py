@@ -126,3 +126,50 @@ async def test_whoever_still_waits_when_it_stops_is_told() -> None:
     answers = await asyncio.gather(*waiting, return_exceptions=True)
     recorder.gate.set()
     assert [type(answer) for answer in answers] == [ModelUnavailable] * 3
+
+
+async def test_what_waits_is_counted_and_timed_by_priority_until_it_is_taken() -> None:
+    registry = CollectorRegistry()
+    recorder = Recorder()
+    recorder.gate.clear()
+    model = BatchModel("doubler", recorder, 2)
+
+    def sample(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, labels)
+
+    async with Dispatcher(InferenceMetrics(registry)) as dispatcher:
+        running = asyncio.create_task(dispatcher.submit(model, [1, 2], Priority.QUERY))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        waiting = asyncio.create_task(dispatcher.submit(model, [3, 4, -5], Priority.INGEST))
+        await asyncio.sleep(0.05)
+        assert sample("model_queue_depth", priority="query") == 0
+        assert sample("model_queue_depth", priority="ingest") == 3
+        assert 0.04 < (sample("model_queue_age_seconds", priority="ingest") or 0) < 5
+        assert sample("model_queue_age_seconds", priority="query") == 0
+        recorder.gate.set()
+        await running
+        with pytest.raises(ValueError, match="negative"):
+            await waiting
+        assert sample("model_queue_depth", priority="ingest") == 0
+    assert sample("model_queue_wait_seconds_count", priority="ingest") == 3
+    assert sample("model_queue_wait_seconds_count", priority="query") == 2
+    assert sample("model_batch_size_sum", model="doubler") == 5
+    assert sample("model_inference_seconds_count", model="doubler") == 3
+    assert sample("model_inference_failures_total", model="doubler") == 1
+
+
+async def test_nobody_is_counted_as_waiting_who_went_away() -> None:
+    registry = CollectorRegistry()
+    recorder = Recorder()
+    recorder.gate.clear()
+    model = BatchModel("doubler", recorder, 1)
+    async with Dispatcher(InferenceMetrics(registry)) as dispatcher:
+        callers = [asyncio.create_task(dispatcher.submit(model, [n], Priority.QUERY)) for n in range(4)]
+        await asyncio.sleep(0.01)
+        for caller in callers[1:]:
+            caller.cancel()
+        await asyncio.gather(*callers[1:], return_exceptions=True)
+        assert registry.get_sample_value("model_queue_depth", {"priority": "query"}) == 0
+        recorder.gate.set()
+        assert await callers[0] == [0]
