@@ -20,7 +20,8 @@ from imagesearch.errors import (
 from imagesearch.results import Added, Progress
 from imagesearch.steps import Retrying
 from searchsvc.filter_schema import SearchFilter
-from searchsvc.schemas import ImageView, MatchView, SearchAnswer, SegmentView, StatusAnswer, UploadAnswer
+from searchsvc.schemas import ImageView, StatusAnswer, UploadAnswer
+from searchsvc.search_schema import MatchView, SearchAnswer, SegmentView
 
 __all__ = [
     "Added",

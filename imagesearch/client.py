@@ -16,7 +16,7 @@ import httpx
 
 from imagesearch.operations import Operations, Pages
 from imagesearch.steps import Pause, Retrying, Send, Steps, Work
-from searchsvc.schemas import SearchAnswer
+from searchsvc.search_schema import SearchAnswer
 
 DEFAULT_URL = "http://127.0.0.1:3000"
 _CONNECT_TIMEOUT_S = 5.0

@@ -19,17 +19,8 @@ from imagesearch.pictures import Picture, gathered, read
 from imagesearch.results import Added, OnProgress
 from imagesearch.steps import Retrying, Send, Steps, exchange, work
 from searchsvc.filter_schema import SearchFilter
-from searchsvc.schemas import (
-    MAX_OFFSET,
-    FeedbackAnswer,
-    ImageView,
-    MatchView,
-    Scope,
-    SearchAnswer,
-    SegmentsAnswer,
-    StatusAnswer,
-    UploadAnswer,
-)
+from searchsvc.schemas import FeedbackAnswer, ImageView, SegmentsAnswer, StatusAnswer, UploadAnswer
+from searchsvc.search_schema import MAX_OFFSET, MatchView, Scope, SearchAnswer
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 

@@ -17,6 +17,7 @@ from searchsvc import openapi, urls
 from searchsvc.access import WriteAccess
 from searchsvc.clients import Clients
 from searchsvc.corpus import Corpus
+from searchsvc.cursors import Cursors
 from searchsvc.events import StatusEvents
 from searchsvc.facets import Facets
 from searchsvc.feedback import FeedbackStore
@@ -26,6 +27,8 @@ from searchsvc.folder import PictureFolder
 from searchsvc.headers import add_security_headers
 from searchsvc.models import QueryModels
 from searchsvc.pictures import PictureReader
+from searchsvc.question import Questions
+from searchsvc.ranking import Ranking
 from searchsvc.readiness import Readiness
 from searchsvc.receiving import Receiver
 from searchsvc.reranking import Reranking
@@ -104,13 +107,17 @@ async def _services(
     status = StatusReader(catalog=catalog, embedder=embedder, writing_needs_key=access.needs_key)
     feedback_store = await stack.enter_async_context(FeedbackStore(settings.data_dir / "feedback.sqlite"))
     reranking = await stack.enter_async_context(Reranking(settings.feedback_reranking, store=feedback_store, vectors=vectors))
+    models = QueryModels(embedder)
+    questions = Questions(
+        models, vectors=vectors, catalog=catalog, folder=folder, reading=reading, max_file_bytes=settings.max_image_bytes
+    )
     return Services(
         access=access,
         catalog=catalog,
         clients=Clients(key, access),
         corpus=Corpus(embedder=embedder, vectors=vectors, catalog=catalog, executor=reading),
         events=StatusEvents(status, max_listeners=settings.max_event_streams),
-        facets=Facets(QueryModels(embedder), vectors),
+        facets=Facets(models, vectors),
         feedback=feedback_store,
         feedback_export=FeedbackExport(feedback_store, reading),
         folder=folder,
@@ -124,7 +131,13 @@ async def _services(
         ),
         reranking=reranking,
         searcher=Searcher(
-            models=QueryModels(embedder), vectors=vectors, catalog=catalog, signer=signer, reranking=reranking, metrics=metrics
+            models=models,
+            questions=questions,
+            ranking=Ranking(vectors),
+            reranking=reranking,
+            cursors=Cursors(key, ttl_s=settings.jwt_ttl_s),
+            signer=signer,
+            metrics=metrics,
         ),
         signer=signer,
         status=status,

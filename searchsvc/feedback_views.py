@@ -27,7 +27,7 @@ class FeedbackRecord(Wire):
     search_id: str = Field(description="the same for all ratings of one search")
     topic: str = Field(description="names what was asked; equal for equal questions")
     asked: dict[str, Any] = Field(
-        description="`text`, `negative_text`, `image_id`, `scope`, `filter` as asked; `picture` is the SHA-256 of a query picture"
+        description="as asked, without what only shapes the answer; `picture` is the SHA-256 of a query picture, or of each"
     )
     model_name: str | None = Field(description="null in ratings of releases that did not keep it")
     collection: str

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from core.points import Kind, at_least, folded
 from core.ports import Condition, Match, Range, Substring, Where
 from core.schemas import Orientation
 from searchsvc.filter_schema import GpsBox, SearchFilter
-from searchsvc.schemas import Scope
+from searchsvc.search_schema import Scope
 
 _KIND_OF_SCOPE: dict[Scope, tuple[Condition, ...]] = {
     "images": (Match("kind", (Kind.IMAGE.value,)),),
@@ -20,7 +21,7 @@ _COUNTED = Match("orientation", tuple(Orientation))
 """True of every point whose labels are counted: a point of an earlier release, not brought up yet, matches no bound at all."""
 
 
-def where_of(scope: Scope, wanted: SearchFilter | None, *, without_image: str | None = None) -> Where:
+def where_of(scope: Scope, wanted: SearchFilter | None, *, without_images: Sequence[str] = ()) -> Where:
     """The points that may match at all."""
     must, must_not = list(_KIND_OF_SCOPE[scope]), list[Condition]()
     if wanted is not None:
@@ -31,8 +32,8 @@ def where_of(scope: Scope, wanted: SearchFilter | None, *, without_image: str | 
         if wanted.gps_box is not None:
             must += _between(wanted.gps_box)
             must_not += _beside(wanted.gps_box)
-    if without_image is not None:
-        must_not.append(Match("image_id", (without_image,)))
+    if without_images:
+        must_not.append(Match("image_id", tuple(without_images)))
     return Where(must=tuple(must), must_not=tuple(must_not))
 
 

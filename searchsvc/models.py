@@ -11,7 +11,7 @@ import numpy as np
 
 from core.errors import InvalidRequest, ModelUnavailable, NoModel
 from core.ports import Embedder
-from core.schemas import EngineState, ModelsInfo, Priority, SegmentMode, Space, Vector
+from core.schemas import BBox, EngineState, ModelsInfo, Priority, SegmentMode, Space, Vector
 
 _INFO_AGE_S = 1.0
 _KEPT_TEXTS = 4096
@@ -54,18 +54,18 @@ class QueryModels:
         if embeddings.space.collection != space.collection:
             self._info = None
             raise ModelUnavailable("the models have just changed: search again", retry_after_s=1)
-        vector = _unit(embeddings.vectors[0])
+        vector = unit(embeddings.vectors[0])
         self._texts[key] = vector
         if len(self._texts) > _KEPT_TEXTS:
             self._texts.popitem(last=False)
         return vector
 
-    async def embed_picture(self, picture: bytes, space: Space) -> QueryPicture:
-        """Embed a query picture into `space`. Raises ImageRejected, ModelUnavailable, ModelCrashed."""
-        analysis = await self._embedder.analyse(picture, segments=SegmentMode.NONE, priority=Priority.QUERY)
+    async def embed_picture(self, picture: bytes, space: Space, *, region: BBox | None = None) -> QueryPicture:
+        """Embed a query picture, or a part of it, into `space`. Raises ImageRejected, InvalidRequest, ModelUnavailable, ModelCrashed."""
+        analysis = await self._embedder.analyse(picture, segments=SegmentMode.NONE, priority=Priority.QUERY, region=region)
         for embedding in analysis.embeddings:
             if embedding.collection == space.collection:
-                return QueryPicture(analysis.content_hash, _unit(embedding.vector))
+                return QueryPicture(analysis.content_hash, unit(embedding.vector))
         self._info = None
         raise ModelUnavailable("the models have just changed: search again", retry_after_s=1)
 
@@ -86,17 +86,8 @@ def choose_space(info: ModelsInfo, wanted: str | None, *, needs_text: bool) -> S
     return space
 
 
-def combine(positive: list[Vector], negative: Vector | None) -> Vector:
-    """One query vector of several: the sum of what is wanted, less half of what is not. Raises InvalidRequest if nothing is left."""
-    wanted = _unit(np.stack([_unit(vector) for vector in positive]).sum(axis=0))
-    return wanted if negative is None else _unit(wanted - _NEGATIVE_WEIGHT * _unit(negative))
-
-
-_NEGATIVE_WEIGHT = np.float32(0.5)
-"""A whole subtraction of CLIP vectors, all of which lie within a narrow cone, leaves mostly noise."""
-
-
-def _unit(vector: Vector) -> Vector:
+def unit(vector: Vector) -> Vector:
+    """The vector's direction. Raises InvalidRequest where it has none."""
     norm = float(np.linalg.norm(vector))
     if not np.isfinite(norm) or norm < 1e-6:
         raise InvalidRequest("what is asked for and what is not cancel each other out")

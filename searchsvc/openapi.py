@@ -14,11 +14,11 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from core.web import PROBLEM_JSON
-from searchsvc.operations import OPERATIONS, Answer, Json, Operation
+from searchsvc.forms import Json
+from searchsvc.operations import OPERATIONS, SCHEMAS, Answer, Operation
 from searchsvc.schemas import Problem
 
 API_VERSION = "1.0"
-_SCHEMAS = "#/components/schemas/"
 _MEANING = {
     400: "not parseable",
     401: "no valid credential",
@@ -36,7 +36,7 @@ _MEANING = {
 def document() -> Json:
     """The whole document."""
     models = [(model, mode) for model, mode in _models().items()]
-    _, definitions = models_json_schema(models, ref_template=_SCHEMAS + "{model}")
+    _, definitions = models_json_schema(models, ref_template=SCHEMAS + "{model}")
     paths: Json = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
@@ -121,7 +121,7 @@ def _error_name(status: int) -> str:
 
 
 def _reference(model: type[BaseModel]) -> dict[str, Any]:
-    return {"$ref": _SCHEMAS + model.__name__}
+    return {"$ref": SCHEMAS + model.__name__}
 
 
 if __name__ == "__main__":

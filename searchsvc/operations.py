@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from pydantic import BaseModel
 
@@ -11,23 +11,21 @@ from core.schemas import CONTENT_HASH_PATTERN, FailurePage
 from searchsvc.facets import DEFAULT_FACET_VALUES, MAX_FACET_VALUES, FacetField, FacetsAnswer
 from searchsvc.feedback_export import ExportFormat
 from searchsvc.feedback_views import FeedbackRecord, FeedbackReport
+from searchsvc.forms import FILE, Json, form_schema
 from searchsvc.schemas import (
     FeedbackAnswer,
     FeedbackRequest,
     HealthReport,
     ImageView,
     Liveness,
-    SearchAnswer,
-    SearchOptions,
     SegmentRequest,
     SegmentsAnswer,
     StatusAnswer,
     UploadAnswer,
 )
+from searchsvc.search_schema import MAX_QUERY_PICTURES, CompareAnswer, CompareOptions, SearchAnswer, SearchOptions
 from searchsvc.thumbnails import DEFAULT_SIZE, SIZES
 from searchsvc.urls import API
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,30 +101,15 @@ _FACETS = (
     ),
 )
 
-_FILE: Json = {"type": "string", "format": "binary", "description": "a picture"}
 _UPLOAD_FORM: Json = {
     "type": "object",
     "required": ["file"],
     "additionalProperties": False,
-    "properties": {"file": _FILE, "folder": {"type": "string", "description": "where in the watched folder; made if missing"}},
+    "properties": {"file": FILE, "folder": {"type": "string", "description": "where in the watched folder; made if missing"}},
 }
-_SEARCH_FORM: Json = {
-    "type": "object",
-    "additionalProperties": False,
-    "properties": {
-        "file": _FILE,
-        "text": {"type": "string", "description": "asked together with the picture"},
-        "image_id": {"type": "string"},
-        "negative_text": {"type": "string"},
-        "model": {"type": "string"},
-        "scope": {"type": "string", "enum": ["images", "segments", "both"]},
-        "top_k": {"type": "integer", "minimum": 1, "maximum": 100},
-        "offset": {"type": "integer", "minimum": 0, "maximum": 10_000},
-        "min_score": {"type": "number", "minimum": -1, "maximum": 1},
-        "filter": _FILTER,
-        "feedback": {"type": "boolean"},
-    },
-}
+SCHEMAS = "#/components/schemas/"
+_SEARCH_FORM = form_schema(SearchOptions, ref_template=SCHEMAS + "{model}", most_files=MAX_QUERY_PICTURES)
+_COMPARE_FORM = form_schema(CompareOptions, ref_template=SCHEMAS + "{model}", most_files=MAX_QUERY_PICTURES)
 
 _JPEG_AND_OTHERS = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/avif", "image/heic", "image/tiff", "image/bmp")
 
@@ -136,18 +119,20 @@ OPERATIONS: tuple[Operation, ...] = (
         f"{API}/search-image",
         "search",
         "searchImage",
-        "Find pictures by words, by a picture, or by both",
+        "Find pictures by words, by pictures, by regions, or by several of these together",
         (Answer(200, "what was found, best first", SearchAnswer),),
         errors=(400, 404, 409, 413, 415, 422, 503),
         request=SearchOptions,
         form=_SEARCH_FORM,
         description=(
-            "At least one of `text`, `image_id` and `file` is needed; several are one combined query. A picture is sent as "
+            "At least one of `text`, `image_id`, `like` and `file` is needed; several are one combined query. Pictures are sent as "
             "`multipart/form-data`; the options are then form fields of the same names, where an empty one counts as not given. "
-            "409: the image of `image_id` is known and not indexed yet."
+            "409: an image that is named is known and not indexed yet, or other models answer than when the `cursor` was given."
         ),
         examples=(
             ("words", {"text": "tennis"}),
+            ("more and less like", {"image_id": "0" * 64, "segment": 2, "unlike": [{"image_id": "f" * 64}]}),
+            ("varied", {"text": "beach", "collapse": True, "diversity": 0.3, "explain": True}),
             ("regions", {"text": "a red bag", "scope": "segments", "top_k": 20}),
             (
                 "filtered",
@@ -165,6 +150,19 @@ OPERATIONS: tuple[Operation, ...] = (
                 },
             ),
         ),
+    ),
+    Operation(
+        "post",
+        f"{API}/compare-models",
+        "search",
+        "compareModels",
+        "Ask two models the same",
+        (Answer(200, "both answers, and where each image stands in them", CompareAnswer),),
+        errors=(400, 404, 409, 413, 415, 422, 503),
+        request=CompareOptions,
+        form=_COMPARE_FORM,
+        description="As a search, in either model's own space. 422: a model that understands no words was asked by words.",
+        examples=(("two models", {"image_id": "0" * 64, "models": ["CLIP", "ResNet"]}),),
     ),
     Operation(
         "get",

@@ -21,15 +21,15 @@ _CHUNK_BYTES = 64 * 2**10
 
 @dataclass(slots=True)
 class Form:
-    """The text fields of a form and its one file."""
+    """The text fields of a form and its files, with the name that the first one came with."""
 
     fields: dict[str, str] = field(default_factory=dict)
-    file: bytes | None = None
+    files: list[bytes] = field(default_factory=list)
     file_name: str | None = None
 
 
 class Receiver:
-    """Admits a bounded number of forms at once; each may hold one file of at most `max_file_bytes`."""
+    """Admits a bounded number of forms at once; the files of each may have `max_file_bytes` together."""
 
     def __init__(self, *, max_at_once: int, max_file_bytes: int, longest_pause_s: float) -> None:
         self._max_at_once = max_at_once
@@ -38,7 +38,7 @@ class Receiver:
         self._admitted = 0
 
     @asynccontextmanager
-    async def form(self, request: web.Request) -> AsyncIterator[Form]:
+    async def form(self, request: web.Request, *, most_files: int = 1) -> AsyncIterator[Form]:
         """The request's form, for as long as its place is held. Raises MalformedRequest, InvalidRequest, PayloadTooLarge, Overloaded."""
         if request.content_type != "multipart/form-data":
             raise UnsupportedMediaType("send the request as multipart/form-data")
@@ -48,11 +48,11 @@ class Receiver:
             raise Overloaded("too many pictures are being received", retry_after_s=2)
         self._admitted += 1
         try:
-            yield await self._read(request)
+            yield await self._read(request, most_files)
         finally:
             self._admitted -= 1
 
-    async def _read(self, request: web.Request) -> Form:
+    async def _read(self, request: web.Request, most_files: int) -> Form:
         form = Form()
         try:
             reader = await request.multipart()
@@ -63,7 +63,7 @@ class Receiver:
                     return form
                 if isinstance(part, MultipartReader):
                     raise MalformedRequest("parts within parts are not read")
-                await self._add(form, part)
+                await self._add(form, part, most_files)
         except (
             ValueError,
             AssertionError,
@@ -75,13 +75,14 @@ class Receiver:
             raise MalformedRequest("the form is not valid multipart/form-data") from None
         raise InvalidRequest(f"a form has at most {_MAX_PARTS} parts")
 
-    async def _add(self, form: Form, part: BodyPartReader) -> None:
+    async def _add(self, form: Form, part: BodyPartReader, most_files: int) -> None:
         name = part.name or ""
         if name == _FILE:
-            if form.file is not None:
-                raise InvalidRequest("send one file at a time", field=_FILE)
-            form.file = await self._bytes_of(part, self._max_file_bytes, self._too_large())
-            form.file_name = part.filename
+            if len(form.files) == most_files:
+                raise InvalidRequest(f"send at most {most_files} file{'s' * (most_files > 1)} at a time", field=_FILE)
+            left = self._max_file_bytes - sum(map(len, form.files))
+            form.files.append(await self._bytes_of(part, left, self._too_large()))
+            form.file_name = form.file_name or part.filename
             return
         if name in form.fields:
             raise InvalidRequest("the field stands twice", field=name)

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    Field,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
-    StrictStr,
-)
+from pydantic import BaseModel, Field, StrictInt, StrictStr
 
 from core.schemas import (
     CONTENT_HASH_PATTERN,
-    BBox,
     EngineState,
     ImageId,
     ImageRecord,
@@ -29,103 +19,8 @@ from core.schemas import (
     Space,
     Wire,
 )
-from searchsvc.filter_schema import SearchFilter
-from searchsvc.requests import Request, String
-
-MAX_TEXT_CHARACTERS = 1000
-MAX_TOP_K = 100
-MAX_OFFSET = 10_000
-
-
-# --- search ----------------------------------------------------------------------------------------------------------
-
-
-def _normalised(value: object) -> object:
-    return unicodedata.normalize("NFC", value.strip()) if isinstance(value, str) else value
-
-
-Text = Annotated[
-    String,
-    BeforeValidator(_normalised),
-    Field(min_length=1, max_length=MAX_TEXT_CHARACTERS, description="trimmed and normalised (NFC); more characters are refused"),
-]
-Scope = Literal["images", "segments", "both"]
-
-
-class SearchOptions(Request):
-    """A search; at least one of `text`, `image_id` and (in a form) `file` must be there."""
-
-    text: Text | None = Field(default=None, description="what to look for, in words", examples=["tennis"])
-    image_id: Annotated[StrictStr, Field(pattern=CONTENT_HASH_PATTERN)] | None = Field(
-        default=None, description="more like this indexed image, which is itself left out"
-    )
-    negative_text: Text | None = Field(default=None, description="what not to look for, in words")
-    model: Annotated[String, Field(min_length=1, max_length=200)] | None = Field(
-        default=None, description="name or collection of the model to ask, in any case; default: the first that understands words"
-    )
-    scope: Scope = Field(default="images", description="whole pictures, regions of them, or the better of both for each picture")
-    top_k: Annotated[StrictInt, Field(ge=1, le=MAX_TOP_K)] = Field(default=10, description="how many matches")
-    offset: Annotated[StrictInt, Field(ge=0, le=MAX_OFFSET)] = Field(default=0, description="how many matches to skip")
-    min_score: Annotated[StrictFloat, Field(ge=-1, le=1, allow_inf_nan=False)] | None = Field(
-        default=None, description="least cosine similarity"
-    )
-    filter: SearchFilter | None = None
-    feedback: StrictBool = Field(
-        default=True, description="whether earlier ratings may turn the query; false: as if nothing had been rated"
-    )
-
-
-class SegmentView(Wire):
-    """A region of a picture."""
-
-    n: int
-    label: str
-    score: float = Field(description="how sure the segmenter is, 0..1")
-    bbox: BBox = Field(description="`[x, y, width, height]` in pixels of the upright picture")
-    area: float = Field(description="the mask's share of the picture")
-    mask_url: str
-
-
-class MatchView(Wire):
-    """One found picture, or one found region of it."""
-
-    image_name: str
-    score: float = Field(description="cosine similarity, higher is nearer")
-    image_id: ImageId
-    path: str = Field(description="relative to the watched folder")
-    image_url: str
-    thumbnail_url: str
-    width: int = Field(description="of the upright picture")
-    height: int
-    orientation: Orientation = Field(description="which side is longer")
-    taken_at: datetime | None = Field(description="by the camera, or by the file's time where the picture does not tell")
-    location: Location | None = Field(description="where it was taken, where the picture tells")
-    segment: SegmentView | None = Field(default=None, description="the region that matched; null where the whole picture did")
-    jwt: str = Field(description="rates this match alone")
-
-
-class FeedbackUse(Wire):
-    """How earlier ratings turned a query."""
-
-    ratings: int = Field(description="how many ratings of the same and near-same queries were heard")
-    clients: int = Field(description="of how many clients")
-    rotation_degrees: float = Field(description="how far the query was turned; scores are those of the turned one")
-
-
-class SearchAnswer(Wire):
-    """What was found, best first."""
-
-    text: str = Field(description="the words that were asked, as they were understood; empty where there were none")
-    model_name: str = Field(description="the model that answered")
-    matches: tuple[MatchView, ...]
-    jwt: str = Field(description="rates this search, once")
-    search_id: str
-    took_ms: float
-    notice: str | None = Field(default=None, description="what the user should know of the models, e.g. a fallback")
-    feedback: FeedbackUse | None = Field(
-        default=None, description="null where nothing near the query was rated, or it was not to count"
-    )
-
+from searchsvc.requests import Request
+from searchsvc.search_schema import SegmentView
 
 # --- feedback --------------------------------------------------------------------------------------------------------
 

@@ -1,32 +1,38 @@
-"""Finding: from a question to ranked, signed matches."""
+"""Finding: from a question to ranked, signed matches, a page at a time."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from uuid import uuid4
 
 from prometheus_client import CollectorRegistry, Histogram
 
 from core.errors import Conflict, InvalidRequest
-from core.points import Kind, image_point_id, location_of, segment_of, taken_at_of
-from core.ports import Catalog, Hit, VectorStore, Where
-from core.schemas import ModelsInfo, Orientation, Segment, Space, Vector
-from searchsvc import urls
-from searchsvc.filter_schema import SearchFilter
-from searchsvc.filters import shown_path, where_of
-from searchsvc.models import QueryModels, choose_space, combine
-from searchsvc.relevance import Turned
+from core.schemas import ModelsInfo
+from searchsvc.comparison import compared
+from searchsvc.cursors import Continuation, Cursors
+from searchsvc.explanation import Explainer
+from searchsvc.matches import match_view
+from searchsvc.models import QueryModels
+from searchsvc.paging import Page, Pager, Shown
+from searchsvc.question import Question, Questions
+from searchsvc.ranking import Ranking
 from searchsvc.reranking import RecentSearch, Reranking
-from searchsvc.schemas import FeedbackUse, MatchView, SearchAnswer, SearchOptions, SegmentView
+from searchsvc.search_schema import (
+    CompareAnswer,
+    CompareOptions,
+    Explanation,
+    FeedbackUse,
+    MatchView,
+    QueryOptions,
+    SearchAnswer,
+    SearchOptions,
+)
 from searchsvc.tokens import ShownSearch, TokenSigner
 
-_GROUPING_ROUNDS = 4
-_GROUPING_FACTOR = 4
-"""Enough for 256 points an image; the first round, four an image asked for, is nearly always the last."""
+_BESIDE_A_CURSOR = {"cursor", "top_k"}
 
 
 class SearchMetrics:
@@ -45,135 +51,98 @@ class SearchMetrics:
         return now
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A question in the terms of one space."""
-
-    space: Space
-    vector: Vector
-    where: Where
-    picture_hash: str | None = None
-    turned: Turned | None = None
-
-    @property
-    def searched(self) -> Vector:
-        """The vector as feedback has it."""
-        return self.vector if self.turned is None else self.turned.vector
-
-
 class Searcher:
     def __init__(
         self,
         *,
         models: QueryModels,
-        vectors: VectorStore,
-        catalog: Catalog,
-        signer: TokenSigner,
+        questions: Questions,
+        ranking: Ranking,
         reranking: Reranking,
+        cursors: Cursors,
+        signer: TokenSigner,
         metrics: SearchMetrics,
     ) -> None:
         self._models = models
-        self._vectors = vectors
-        self._catalog = catalog
-        self._signer = signer
+        self._questions = questions
+        self._pager = Pager(ranking)
+        self._explainer = Explainer(ranking)
         self._reranking = reranking
+        self._cursors = cursors
+        self._signer = signer
         self._metrics = metrics
 
-    async def search(self, options: SearchOptions, picture: bytes | None = None) -> SearchAnswer:
-        """Answer a question. Raises InvalidRequest, NotFound, Conflict (not indexed yet), ImageRejected, NoModel, Unavailable."""
-        if options.text is None and options.image_id is None and picture is None:
-            raise InvalidRequest("say what to look for: `text`, `image_id` or a `file`", field="text")
-        started = at = time.perf_counter()
+    async def search(self, options: SearchOptions, pictures: Sequence[bytes] = ()) -> SearchAnswer:
+        """Answer a question, or go on with an answer.
+
+        Raises InvalidRequest, NotFound, Conflict (not indexed yet; or other models since), ImageRejected, NoModel, Unavailable.
+        """
+        started = time.perf_counter()
         info = await self._models.info()
-        asked = await self._understand(options, picture, info)
+        if options.cursor is not None:
+            return await self._answer(self._continued(options, pictures, info), info, started)
+        question = await self._asked(options, pictures, info, options.model)
+        going = Continuation(question=question, top_k=options.top_k)
+        return await self._answer(going, info, started, skip=options.offset)
+
+    async def compare(self, options: CompareOptions, pictures: Sequence[bytes] = ()) -> CompareAnswer:
+        """Ask two models the same. Raises as `search` does."""
+        info = await self._models.info()
+        answers: list[SearchAnswer] = []
+        for model in options.models:
+            started = time.perf_counter()
+            question = await self._asked(options, pictures, info, model)
+            answers.append(await self._answer(Continuation(question=question, top_k=options.top_k), info, started))
+        return compared(*answers)
+
+    async def _asked(self, options: QueryOptions, pictures: Sequence[bytes], info: ModelsInfo, model: str | None) -> Question:
+        at = time.perf_counter()
+        question = await self._questions.understand(options, pictures, info, model)
         at = self._metrics.observe("embed", at)
-        if options.feedback:
-            asked = replace(asked, turned=await self._reranking.turn(asked.space.collection, asked.vector))
-            at = self._metrics.observe("feedback", at)
-        hits = await self._best_of_each_image(asked, options) if options.scope == "both" else await self._nearest(asked, options)
+        if not options.feedback:
+            return question
+        turned = await self._reranking.turn(question.space.collection, question.vector)
+        self._metrics.observe("feedback", at)
+        if turned is None:
+            return question
+        use = FeedbackUse(ratings=turned.judgements, clients=turned.clients, rotation_degrees=round(turned.degrees, 3))
+        return question.model_copy(update={"turned": turned.vector, "feedback": use})
+
+    def _continued(self, options: SearchOptions, pictures: Sequence[bytes], info: ModelsInfo) -> Continuation:
+        beside = sorted(options.model_fields_set - _BESIDE_A_CURSOR) + ["file"] * bool(pictures)
+        if beside:
+            raise InvalidRequest("a cursor goes on with its own question: send nothing but `top_k` beside it", field=beside[0])
+        going = self._cursors.read(options.cursor or "")
+        if going.question.space not in info.spaces:
+            raise Conflict("other models answer by now: search again")
+        return going.model_copy(update={"top_k": options.top_k}) if "top_k" in options.model_fields_set else going
+
+    async def _answer(self, going: Continuation, info: ModelsInfo, started: float, *, skip: int = 0) -> SearchAnswer:
+        question, at = going.question, time.perf_counter()
+        page = await self._pager.page(going, skip=skip)
         at = self._metrics.observe("vectors", at)
-        answer = self._answer(options, asked, hits, notice=info.notice)
-        self._metrics.observe("render", at)
-        return answer.model_copy(update={"took_ms": round((time.perf_counter() - started) * 1000, 2)})
-
-    async def _understand(self, options: SearchOptions, picture: bytes | None, info: ModelsInfo) -> _Asked:
-        needs_text = options.text is not None or options.negative_text is not None
-        space = choose_space(info, options.model, needs_text=needs_text)
-        wanted, embedded = list[Vector](), None
-        if options.image_id is not None:
-            wanted.append(await self._stored_vector(options.image_id, space))
-        if options.text is not None:
-            wanted.append(await self._models.embed_text(options.text, space, info.fingerprint))
-        if picture is not None:
-            embedded = await self._models.embed_picture(picture, space)
-            wanted.append(embedded.vector)
-        unwanted = None
-        if options.negative_text is not None:
-            unwanted = await self._models.embed_text(options.negative_text, space, info.fingerprint)
-        where = where_of(options.scope, options.filter, without_image=options.image_id)
-        return _Asked(space, combine(wanted, unwanted), where, picture_hash=embedded.content_hash if embedded else None)
-
-    async def _stored_vector(self, image_id: str, space: Space) -> Vector:
-        for record in await self._vectors.retrieve(space.collection, [image_point_id(image_id)], with_vectors=True):
-            if record.vector is not None:
-                return record.vector
-        known = await self._catalog.image(image_id)
-        raise Conflict(f"this image is {known.state.value} and not searchable by {space.model_name}: look at its state first")
-
-    async def _nearest(self, asked: _Asked, options: SearchOptions) -> list[Hit]:
-        return await self._vectors.query(
-            asked.space.collection,
-            asked.searched,
-            where=asked.where,
-            limit=options.top_k,
-            offset=options.offset,
-            min_score=options.min_score,
-        )
-
-    async def _best_of_each_image(self, asked: _Asked, options: SearchOptions) -> list[Hit]:
-        """The best hit of each image, be it the whole or a region. Looks at more points until there are enough images."""
-        enough = options.offset + options.top_k
-        limit = enough * _GROUPING_FACTOR
-        best: dict[str, Hit] = {}
-        for _ in range(_GROUPING_ROUNDS):
-            hits = await self._vectors.query(
-                asked.space.collection, asked.searched, where=asked.where, limit=limit, min_score=options.min_score
-            )
-            best = {}
-            for hit in hits:
-                best.setdefault(hit.payload["image_id"], hit)
-            if len(best) >= enough or len(hits) < limit:
-                break
-            limit *= _GROUPING_FACTOR
-        return list(best.values())[options.offset : enough]
-
-    def _answer(self, options: SearchOptions, asked: _Asked, hits: Sequence[Hit], *, notice: str | None) -> SearchAnswer:
-        query = _what_was_asked(options, asked.picture_hash)
-        matches = [match for hit in hits if (match := _match(hit, options.filter)) is not None]
-        scores: dict[str, float] = {}
-        for match in matches:
-            scores.setdefault(match.image_id, match.score)
-        search = ShownSearch(
-            search_id=str(uuid4()),
-            query=query,
-            model=asked.space.collection,
-            shown=list(scores),
-            model_name=asked.space.model_name,
-            scores=list(scores.values()),
-            first_rank=options.offset + 1,
-            rotation=asked.turned.degrees if asked.turned else 0.0,
-        )
-        self._reranking.remember(search.search_id, RecentSearch(asked.vector, search.shown, search.scores, search.first_rank))
-        return SearchAnswer(
-            text=options.text or "",
-            model_name=asked.space.model_name,
+        explanations: Mapping[str, Explanation] = {}
+        if question.explain:
+            explanations = await self._explainer.explain(question, [shown.ranked for shown in page.matches])
+            at = self._metrics.observe("explain", at)
+        seen = [(match, shown) for shown in page.matches if (match := match_view(shown.ranked, question.filter)) is not None]
+        matches = [_complete(match, shown, explanations) for match, shown in seen]
+        search = _shown_search(question, matches, page)
+        recent = RecentSearch(question.vector, search.shown, search.scores, search.first_rank)
+        self._reranking.remember(search.search_id, recent)
+        answer = SearchAnswer(
+            text=question.text,
+            model_name=question.space.model_name,
             matches=tuple(self._signed(match, search) for match in matches),
+            cursor=self._cursors.write(page.further) if page.further else None,
             jwt=self._signer.issue(search),
             search_id=search.search_id,
             took_ms=0.0,
-            notice=notice,
-            feedback=_use_of(asked.turned),
+            notice=info.notice,
+            feedback=question.feedback,
         )
+        self._metrics.observe("render", at)
+        return answer.model_copy(update={"took_ms": round((time.perf_counter() - started) * 1000, 2)})
 
     def _signed(self, match: MatchView, search: ShownSearch) -> MatchView:
         """With a token of its own."""
@@ -189,50 +158,22 @@ class Searcher:
         return match.model_copy(update={"jwt": self._signer.issue(about)})
 
 
-def _use_of(turned: Turned | None) -> FeedbackUse | None:
-    if turned is None:
-        return None
-    return FeedbackUse(ratings=turned.judgements, clients=turned.clients, rotation_degrees=round(turned.degrees, 3))
+def _complete(match: MatchView, shown: Shown, explanations: Mapping[str, Explanation]) -> MatchView:
+    added = {"near_duplicates": shown.near_duplicates, "explanation": explanations.get(shown.ranked.key)}
+    return match.model_copy(update=added)
 
 
-def _what_was_asked(options: SearchOptions, picture_hash: str | None) -> dict[str, Any]:
-    asked = options.model_dump(mode="json", by_alias=True, include={"text", "image_id", "negative_text", "scope", "filter"})
-    asked["picture"] = picture_hash
-    return {name: value for name, value in asked.items() if value is not None}
-
-
-def _match(hit: Hit, wanted: SearchFilter | None) -> MatchView | None:
-    """None for an image whose last path went while it was being found."""
-    payload = hit.payload
-    path = shown_path(list(payload["paths"]), wanted)
-    if path is None:
-        return None
-    image_id = payload["image_id"]
-    segment = segment_of(payload) if payload["kind"] == Kind.SEGMENT.value else None
-    return MatchView(
-        image_name=PurePosixPath(path).name,
-        score=hit.score,
-        image_id=image_id,
-        path=path,
-        image_url=urls.image_file(image_id),
-        thumbnail_url=urls.thumbnail(image_id),
-        width=payload["width"],
-        height=payload["height"],
-        orientation=Orientation.of(payload["width"], payload["height"]),
-        taken_at=taken_at_of(payload),
-        location=location_of(payload),
-        segment=segment_view(image_id, segment) if segment else None,
-        jwt="",
-    )
-
-
-def segment_view(image_id: str, segment: Segment) -> SegmentView:
-    """A segment as the API shows it: with the address of its mask instead of the mask."""
-    return SegmentView(
-        n=segment.n,
-        label=segment.label,
-        score=segment.score,
-        bbox=segment.bbox,
-        area=segment.area,
-        mask_url=urls.mask(image_id, segment.n),
+def _shown_search(question: Question, matches: Sequence[MatchView], page: Page) -> ShownSearch:
+    scores: dict[str, float] = {}
+    for match in matches:
+        scores.setdefault(match.image_id, match.score)
+    return ShownSearch(
+        search_id=str(uuid4()),
+        query=question.told,
+        model=question.space.collection,
+        shown=list(scores),
+        model_name=question.space.model_name,
+        scores=list(scores.values()),
+        first_rank=page.first_rank,
+        rotation=question.feedback.rotation_degrees if question.feedback else 0.0,
     )

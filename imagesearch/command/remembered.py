@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from imagesearch.command.files import write_private
-from searchsvc.schemas import SearchAnswer
+from searchsvc.search_schema import SearchAnswer
 
 
 class RememberedHit(BaseModel):

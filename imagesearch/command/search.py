@@ -16,7 +16,7 @@ from imagesearch.command.screen import Screen, shown
 from imagesearch.command.terminal import Graphics, graphics_of_terminal
 from imagesearch.command.thumbnails import draw
 from imagesearch.errors import ImageSearchError
-from searchsvc.schemas import MatchView, Scope, SearchAnswer
+from searchsvc.search_schema import MatchView, Scope, SearchAnswer
 
 _THUMBNAIL_PIXELS: Literal[256] = 256
 

@@ -16,7 +16,7 @@ from rich.cells import set_cell_size
 
 from imagesearch.command.protocols import iterm2, kitty, sixel
 from imagesearch.command.terminal import Graphics
-from searchsvc.schemas import MatchView
+from searchsvc.search_schema import MatchView
 
 _CELLS = (22, 6)
 """Columns and rows that a thumbnail may take."""

@@ -15,8 +15,8 @@ from core.schemas import CONTENT_HASH_PATTERN, ImageRecord, ImageState, Orientat
 from core.web import json_answer, read_json
 from searchsvc import urls
 from searchsvc.folder import content_type
+from searchsvc.matches import segment_view
 from searchsvc.schemas import ImageView, SegmentRequest, SegmentsAnswer, UploadAnswer
-from searchsvc.search import segment_view
 from searchsvc.sending import not_modified, send_file
 from searchsvc.services import SERVICES, Services
 from searchsvc.thumbnails import DEFAULT_SIZE, SIZES
@@ -53,9 +53,9 @@ async def upload(request: web.Request) -> web.Response:
     async with services.receiver.form(request) as form:
         if unknown := sorted(form.fields.keys() - {"folder"}):
             raise InvalidRequest("the form takes `file` and `folder`", field=unknown[0])
-        if form.file is None:
+        if not form.files:
             raise InvalidRequest("the form needs a `file`", field="file")
-        image_id = await services.uploads.add(form.file, offered_name=form.file_name, folder=form.fields.get("folder"))
+        image_id = await services.uploads.add(form.files[0], offered_name=form.file_name, folder=form.fields.get("folder"))
     address = urls.image(image_id)
     return json_answer(UploadAnswer(image_id=image_id, status_url=address), status=202, headers={hdrs.LOCATION: address})
 

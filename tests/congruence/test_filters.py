@@ -25,7 +25,7 @@ from core.vectors.edge import EdgeStore
 from core.vectors.server import ServerStore
 from searchsvc.filter_schema import SearchFilter
 from searchsvc.filters import where_of
-from searchsvc.schemas import Scope
+from searchsvc.search_schema import Scope
 from tests.qdrant_grpc import qdrant_grpc
 from tests.qdrant_rest import qdrant_rest
 from tests.ram import ram_folder

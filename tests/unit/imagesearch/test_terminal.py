@@ -14,7 +14,7 @@ from core.schemas import BBox
 from imagesearch.command.screen import shown
 from imagesearch.command.terminal import Graphics, graphics_of
 from imagesearch.command.thumbnails import draw
-from searchsvc.schemas import MatchView, SegmentView
+from searchsvc.search_schema import MatchView, SegmentView
 
 _SIXEL_ANSWER = b"\x1b[?62;4;22c"
 _PLAIN_ANSWER = b"\x1b[?62;22c"

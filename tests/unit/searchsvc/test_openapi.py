@@ -13,7 +13,7 @@ from aiohttp import web
 from searchsvc import openapi
 from searchsvc.app import create_app
 from searchsvc.operations import OPERATIONS
-from searchsvc.schemas import SearchOptions
+from searchsvc.search_schema import SearchOptions
 from searchsvc.settings import SearchSettings
 from tests.fakes import FakeCatalog, FakeEmbedder, FakeVectorStore, picture
 from tests.unit.searchsvc.conftest import World

@@ -164,13 +164,16 @@ async def test_regions_are_found_with_their_box_label_and_mask(world: World, col
     }
 
 
-async def test_both_shows_each_image_once_with_its_better_half(world: World, colours: dict[str, str]) -> None:
+async def test_both_shows_each_image_once_raised_by_a_region_that_is_better(world: World, colours: dict[str, str]) -> None:
     both = (await world.search(text="green", scope="both"))["matches"]
     assert len({match["image_id"] for match in both}) == len(both) == 4
     wholes = {match["image_id"]: match["score"] for match in (await world.search(text="green"))["matches"]}
     regions = {match["image_id"]: match["score"] for match in (await world.search(text="green", scope="segments"))["matches"]}
     for match in both:
-        assert match["score"] == max(wholes[match["image_id"]], regions[match["image_id"]])
+        whole, region = wholes[match["image_id"]], regions[match["image_id"]]
+        assert match["score"] == pytest.approx(max(whole, whole + 0.6 * (region - whole)), abs=1e-6)
+        assert (match["segment"] is not None) == (region > whole)
+    assert any(match["segment"] for match in both)
     second_page = (await world.search(text="green", scope="both", top_k=2, offset=2))["matches"]
     assert [match["image_id"] for match in second_page] == [match["image_id"] for match in both[2:]]
 
