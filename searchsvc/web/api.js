@@ -47,15 +47,20 @@ async function call(path, { method = "GET", body = null, json = null, signal = n
   return answer.status === 204 ? null : answer.json();
 }
 
-/** Search by any of: text, a picture (File or Blob), an image id. Options go as fields beside them. */
-export function search({ picture, ...options }, signal) {
+/** Ask by any of: text, pictures (Files or Blobs), an image id. Options go as fields beside them; an empty one is not sent. */
+function ask(path, { pictures = [], ...options }, signal) {
   const given = Object.entries(options).filter(([, value]) => value !== null && value !== undefined && value !== "");
-  if (!picture) return call(`${ROOT}/search-image`, { method: "POST", json: Object.fromEntries(given), signal });
+  if (!pictures.length) return call(path, { method: "POST", json: Object.fromEntries(given), signal });
   const form = new FormData();
   given.forEach(([name, value]) => form.append(name, typeof value === "object" ? JSON.stringify(value) : value));
-  form.append("file", picture, picture.name || "query.png");
-  return call(`${ROOT}/search-image`, { method: "POST", body: form, signal });
+  pictures.forEach((picture) => form.append("file", picture, picture.name || "query.png"));
+  return call(path, { method: "POST", body: form, signal });
 }
+
+export const search = (asked, signal) => ask(`${ROOT}/search-image`, asked, signal);
+
+/** The same asked of the two `models`. */
+export const compare = (asked, signal) => ask(`${ROOT}/compare-models`, asked, signal);
 
 export const rate = (userFeedback, jwt) =>
   call(`${ROOT}/create-feedback`, { method: "POST", json: { user_feedback: userFeedback, jwt } });
@@ -68,6 +73,8 @@ export const facets = (field) => call(`${ROOT}/facets?field=${field}`);
 export const failures = (limit, offset) => call(`${ROOT}/failures?limit=${limit}&offset=${offset}`);
 
 export const image = (imageId) => call(`${ROOT}/images/${encodeURIComponent(imageId)}`);
+
+export const thumbnail = (imageId) => `${ROOT}/images/${encodeURIComponent(imageId)}/thumbnail`;
 
 export const segments = (imageId, signal) => call(`${ROOT}/images/${encodeURIComponent(imageId)}/segments`, { signal });
 

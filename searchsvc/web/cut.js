@@ -1,18 +1,8 @@
-/** A part of a picture as a picture of its own: of a segment, or of a box that somebody draws. */
+/** A part of a picture, to be searched with: a box that somebody draws. */
 
 import { ICONS, byId, icon, make } from "./dom.js";
 
 const LEAST = 0.02;
-
-/** The box `[x, y, width, height]`, in pixels of a picture of `size`, cut out of its element as a PNG. */
-export async function cutOut(picture, bbox, size, name) {
-  const scale = picture.naturalWidth / size.width;
-  const [x, y, width, height] = bbox.map((side) => side * scale);
-  const canvas = make("canvas", { width: Math.max(1, Math.round(width)), height: Math.max(1, Math.round(height)) });
-  canvas.getContext("2d").drawImage(picture, x, y, width, height, 0, 0, canvas.width, canvas.height);
-  const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
-  return new File([blob], `${name}.png`, { type: "image/png" });
-}
 
 /** A dialog that shows a picture and takes a box: drawn with a pointer, or set with four sliders. */
 export class Cutter {
@@ -26,19 +16,23 @@ export class Cutter {
     this.#dialog.addEventListener("click", (event) => event.target === this.#dialog && this.#dialog.close());
   }
 
-  /** `onCut(file)` gets the part that was chosen. */
-  open(address, onCut) {
-    this.#picture = make("img", { src: address, alt: "The query picture", draggable: "false" });
+  /**
+   * `onCut` gets the box that was chosen, `[x, y, width, height]` in whole pixels of a picture of `size` (default: the shown one's own).
+   * `chosen` is such a box, to begin with; `fallback` is the address of a picture that can be shown where the first cannot.
+   */
+  open(address, { size = null, chosen = null, fallback = "", onCut }) {
+    this.#picture = make("img", { src: address, alt: "The picture to choose a part of", draggable: "false" });
+    if (fallback) this.#picture.addEventListener("error", () => (this.#picture.src = fallback), { once: true });
+    const sizeNow = () => size ?? { width: this.#picture.naturalWidth, height: this.#picture.naturalHeight };
     this.#box = make("span", { class: "bbox", "aria-hidden": "true" });
     const stage = make("div", { class: "frame cutting" }, this.#picture, this.#box);
     stage.addEventListener("pointerdown", (event) => this.#begin(event, stage));
     stage.addEventListener("pointermove", (event) => this.#from && this.#between(this.#from, placeOf(event, stage)));
     stage.addEventListener("pointerup", () => (this.#from = null));
-    const search = async () => {
-      const { naturalWidth: width, naturalHeight: height } = this.#picture;
-      const file = await cutOut(this.#picture, this.#bbox(width, height), { width, height }, "part");
+    const search = () => {
+      const region = inPixels(this.#bbox(1, 1), sizeNow());
       this.#dialog.close();
-      onCut(file);
+      onCut(region);
     };
     this.#dialog.replaceChildren(
       make("div", { class: "facts-head" },
@@ -51,7 +45,12 @@ export class Cutter {
       make("button", { type: "button", class: "button primary", onclick: search }, "Search with this part"),
     );
     this.#between([0.25, 0.25], [0.75, 0.75]);
+    if (chosen) whenLoaded(this.#picture, () => this.#show(chosen, sizeNow()));
     this.#dialog.showModal();
+  }
+
+  #show([x, y, across, down], { width, height }) {
+    this.#between([x / width, y / height], [(x + across) / width, (y + down) / height]);
   }
 
   #slider(side) {
@@ -98,4 +97,17 @@ function placeOf(event, stage) {
   const { left, top, width, height } = stage.getBoundingClientRect();
   const within = (value) => Math.min(1, Math.max(0, value));
   return [within((event.clientX - left) / width), within((event.clientY - top) / height)];
+}
+
+/** Whole pixels, at least one, and none beyond the picture. */
+function inPixels([x, y, across, down], { width, height }) {
+  const left = Math.min(width - 1, Math.round(x * width));
+  const top = Math.min(height - 1, Math.round(y * height));
+  const clamp = (length, most) => Math.max(1, Math.min(most, Math.round(length)));
+  return [left, top, clamp(across * width, width - left), clamp(down * height, height - top)];
+}
+
+function whenLoaded(picture, then) {
+  if (picture.complete && picture.naturalWidth) then();
+  else picture.addEventListener("load", then, { once: true });
 }

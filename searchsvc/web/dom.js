@@ -29,6 +29,8 @@ export const ICONS = {
   close: "M6 6l12 12M18 6L6 18",
   previous: "M15 5l-7 7 7 7",
   next: "M9 5l7 7-7 7",
+  more: "M12 6v12M6 12h12",
+  less: "M6 12h12",
 };
 
 const said = document.getElementById("said");

@@ -29,7 +29,7 @@ export function acceptDrops({ onSearch, onAdd }) {
     const files = [...event.dataTransfer.files];
     hide();
     if (purpose === "add") onAdd(files);
-    else if (purpose === "search" && files.length) onSearch(files[0]);
+    else if (purpose === "search") onSearch(files);
   });
   window.addEventListener("keydown", (event) => {
     if (event.key === "Escape") hide();

@@ -1,94 +1,106 @@
-/** What the results must be besides alike: a panel to say it, and a chip for each thing said. */
+/** What the results must be besides alike. */
 
 import * as api from "./api.js";
-import { byId, ICONS, icon, make } from "./dom.js";
+import { byId, make, plural } from "./dom.js";
+import { Place } from "./place.js";
 
-const FIELDS = ["folder", "label", "from", "to"];
-
+/** By the name in the address: what a chip says of its value; `count` is said with its label. */
 const SAID = {
   folder: (value) => `in ${value}`,
-  label: (value) => `shows ${value}`,
+  name: (value) => `named ${value}`,
+  label: (value, { count }) => (count > 1 ? `shows at least ${count} of ${value}` : `shows ${value}`),
   from: (value) => `from ${value}`,
   to: (value) => `until ${value}`,
+  orientation: (value) => value,
+  mp: (value) => `${value} megapixels or more`,
 };
 
+const FIELDS = ["folder", "name", "label", "count", "from", "to", "orientation", "mp"];
+const SUGGESTED = [["folders", "known-folders"], ["labels", "known-labels"]];
+
 export class Filters {
-  #panel = byId("filters");
-  #open = byId("filters-open");
-  #chips = byId("chips");
-  #onChange;
+  #place;
   #suggested = false;
 
   constructor(onChange) {
-    this.#onChange = onChange;
-    this.#open.addEventListener("click", () => this.#toggle(this.#panel.hidden));
-    for (const name of FIELDS) this.#input(name).addEventListener("change", () => this.#changed());
+    this.#place = new Place(onChange);
+    for (const name of FIELDS) {
+      this.#input(name).addEventListener("change", () => {
+        this.#settle();
+        onChange();
+      });
+    }
+    this.#settle();
   }
 
-  /** As the API's `filter`; null where nothing is asked for. */
+  /** As the API's `filter`; nothing where nothing is asked for. */
   get wanted() {
-    const { folder, label, from, to } = this.#values;
-    const date = from || to ? { ...(from && { from }), ...(to && { to }) } : null;
-    const wanted = { ...(folder && { folder }), ...(label && { label }), ...(date && { date }) };
-    return Object.keys(wanted).length ? wanted : null;
+    const { folder, name, label, count, from, to, orientation, mp } = this.#values;
+    const filter = {
+      ...(folder && { folder }),
+      ...(name && { name }),
+      ...(label && (count > 1 ? { label_count: { [label]: { gte: Number(count) } } } : { label })),
+      ...((from || to) && { date: { ...(from && { from }), ...(to && { to }) } }),
+      ...(orientation && { orientation }),
+      ...(mp && { size: { min_megapixels: Number(mp) } }),
+      ...this.#place.wanted,
+    };
+    return Object.keys(filter).length ? { filter } : {};
+  }
+
+  get chips() {
+    const values = this.#values;
+    const said = Object.keys(SAID).filter((name) => values[name]);
+    return [...said.map((name) => ({ said: SAID[name](values[name], values), remove: () => this.#clear(name) })), ...this.#place.chips];
   }
 
   openAddress(asked) {
     for (const name of FIELDS) this.#input(name).value = asked.get(name) ?? "";
-    this.#draw();
+    this.#place.openAddress(asked);
+    this.#settle();
   }
 
   writeAddress(address) {
     for (const [name, value] of Object.entries(this.#values)) if (value) address.set(name, value);
+    this.#place.writeAddress(address);
   }
 
-  get #values() {
-    return Object.fromEntries(FIELDS.map((name) => [name, this.#input(name).value.trim()]));
-  }
-
-  #input(name) {
-    return byId(`filter-${name}`);
-  }
-
-  #changed() {
-    this.#draw();
-    this.#onChange();
-  }
-
-  #draw() {
-    const said = Object.entries(this.#values).filter(([, value]) => value);
-    this.#chips.hidden = said.length === 0;
-    this.#chips.replaceChildren(...said.map(([name, value]) => make("li", {}, this.#chip(name, SAID[name](value)))));
-  }
-
-  #chip(name, text) {
-    const remove = () => {
-      this.#input(name).value = "";
-      this.#changed();
-      this.#open.focus();
-    };
-    return make("button", { type: "button", class: "chip", "aria-label": `Remove the filter: ${text}`, onclick: remove }, text, icon(ICONS.close));
-  }
-
-  #toggle(shown) {
-    this.#panel.hidden = !shown;
-    this.#open.setAttribute("aria-expanded", String(shown));
-    if (!shown) return;
-    this.#input("folder").focus();
-    this.#suggest();
+  /** Only pictures taken near this place. */
+  around(location) {
+    this.#place.around(location);
   }
 
   /** Folders and labels that there are; without them one writes what one knows. */
-  async #suggest() {
+  async suggest() {
     if (this.#suggested) return;
     this.#suggested = true;
-    for (const [field, list] of [["folders", "known-folders"], ["labels", "known-labels"]]) {
+    for (const [field, list] of SUGGESTED) {
       try {
         const { values } = await api.facets(field);
-        byId(list).replaceChildren(...values.map(({ value, count }) => make("option", { value }, `${count}`)));
+        byId(list).replaceChildren(...values.map(({ value, images }) => make("option", { value }, plural(images, "picture", "pictures"))));
       } catch {
         this.#suggested = false;
       }
     }
+  }
+
+  get #values() {
+    const values = Object.fromEntries(FIELDS.map((name) => [name, this.#input(name).value.trim()]));
+    return values.label ? values : { ...values, count: "" };
+  }
+
+  #clear(name) {
+    this.#input(name).value = "";
+    if (name === "label") this.#input("count").value = "";
+    this.#settle();
+  }
+
+  /** How many is asked of a label alone. */
+  #settle() {
+    this.#input("count").disabled = !this.#input("label").value.trim();
+  }
+
+  #input(name) {
+    return byId(`filter-${name}`);
   }
 }

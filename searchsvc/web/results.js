@@ -1,7 +1,10 @@
-/** The result grid and its other faces: welcome, loading, nothing found, trouble. */
+/** The result grid and its other faces: welcome, loading, nothing found, trouble, and two models side by side. */
 
+import * as api from "./api.js";
+import { Comparison } from "./comparison.js";
 import { byId, make, notify, plural, say } from "./dom.js";
-import { drawSegment } from "./overlay.js";
+import { headline, nothingFor } from "./headline.js";
+import { tileOf } from "./tile.js";
 
 const PLACEHOLDER_RATIOS = [1.5, 0.75, 1.33, 1.5, 1, 1.33, 0.67, 1.5, 1.33];
 
@@ -11,10 +14,15 @@ export class Results {
   #matches = [];
   #viewer;
   #ratings;
+  #comparison;
+  #wishes;
 
-  constructor(viewer, ratings) {
+  /** `wishes.more(match)` and `wishes.less(match)` bend the search. */
+  constructor(viewer, ratings, wishes) {
     this.#viewer = viewer;
     this.#ratings = ratings;
+    this.#wishes = wishes;
+    this.#comparison = new Comparison(viewer, ratings);
   }
 
   showWelcome() {
@@ -52,11 +60,9 @@ export class Results {
     );
   }
 
-  /** `answer` is the search's; `more(offset)` asks for the next page. */
-  show(answer, { asked, pageSize, more }) {
-    byId("model").textContent = `Answered by ${answer.model_name}`;
-    byId("model").hidden = false;
-    notify(answer.notice);
+  /** `answer` is the search's; `more(cursor)` asks for the next page. */
+  show(answer, { asked, more }) {
+    this.#tellModels([answer]);
     this.#matches = [];
     if (answer.matches.length === 0) {
       this.#message("Nothing found", [nothingFor(asked)]);
@@ -66,28 +72,46 @@ export class Results {
     this.#grid = make("div", { class: "grid", role: "list" });
     const head = make("div", { class: "head" },
       make("h2", {}, headline(asked)),
-      answer.jwt ? this.#ratings.control(answer.jwt, "How good are these results?") : "",
+      this.#ratings.control(answer.jwt, "How good are these results?"),
     );
     const foot = make("div", { class: "foot" });
     this.#settle(head, this.#grid, foot);
-    this.#append(answer.matches, foot, pageSize, more);
+    this.#append(answer, foot, more);
     say(`${plural(answer.matches.length, "result", "results")}, answered by ${answer.model_name}`);
   }
 
-  #append(matches, foot, pageSize, more) {
+  /** What two models answered. */
+  showComparison(compared, { asked }) {
+    this.#tellModels(compared.answers);
+    this.#matches = compared.answers.flatMap((answer) => answer.matches);
+    if (this.#matches.length === 0) {
+      this.#message("Nothing found", [nothingFor(asked)]);
+      say("Nothing found");
+      return;
+    }
+    this.#settle(...this.#comparison.draw(compared, headline(asked)));
+    say(this.#comparison.summary(compared));
+  }
+
+  #tellModels(answers) {
+    byId("model").textContent = `Answered by ${answers.map((answer) => answer.model_name).join(" and ")}`;
+    byId("model").hidden = false;
+    notify(answers[0].notice);
+  }
+
+  #append({ matches, cursor }, foot, more) {
     const first = this.#matches.length;
     this.#matches.push(...matches);
     this.#grid.append(...matches.map((match, index) => this.#tile(match, first + index)));
     foot.replaceChildren();
-    if (matches.length < pageSize) return;
+    if (!cursor) return;
     const button = make("button", { type: "button", class: "button" }, "Show more");
     button.addEventListener("click", async () => {
       button.disabled = true;
       button.textContent = "Loading";
       try {
-        const next = await more(this.#matches.length);
         const position = this.#matches.length;
-        this.#append(next.matches, foot, pageSize, more);
+        this.#append(await more(cursor), foot, more);
         this.#grid.children[position]?.querySelector("button").focus();
       } catch (problem) {
         button.disabled = false;
@@ -98,23 +122,19 @@ export class Results {
   }
 
   #tile(match, index) {
-    const size = { width: match.width || 4, height: match.height || 3 };
-    const label = `${match.image_name}${match.segment ? `, ${match.segment.label}` : ""}, score ${match.score.toFixed(3)}`;
-    const frame = make("span", { class: "frame" });
-    const picture = make("img", { src: sharpThumbnail(match), alt: "", loading: "lazy", decoding: "async" });
-    picture.addEventListener("error", () => frame.classList.add("broken"));
-    frame.append(picture);
-    if (match.segment) drawSegment(frame, match.segment, size);
-    const open = () => this.#viewer.open(this.#matches, index);
-    const tile = make("div", { class: "tile", role: "listitem" },
-      make("button", { type: "button", "aria-label": label, onclick: open }, frame),
-      make("div", { class: "caption", "aria-hidden": "true" },
-        make("span", { class: "name", title: match.path }, match.segment ? match.segment.label : match.image_name),
-        make("span", { class: "score" }, match.score.toFixed(3)),
-      ),
-    );
-    tile.style.setProperty("--ratio", Math.min(3, Math.max(0.5, size.width / size.height)));
-    return tile;
+    return tileOf(match, {
+      open: () => this.#viewer.open(this.#matches, index),
+      openGroup: () => this.#openGroup(match),
+      more: () => this.#wishes.more(match),
+      less: () => this.#wishes.less(match),
+    });
+  }
+
+  /** A match and what is nearly the same, to leaf through; what went meanwhile is left out. */
+  async #openGroup(match) {
+    const found = await Promise.allSettled(match.near_duplicates.map((imageId) => api.image(imageId)));
+    const others = found.filter((one) => one.status === "fulfilled").map((one) => unranked(one.value));
+    this.#viewer.open([match, ...others], 0);
   }
 
   #message(title, lines) {
@@ -129,23 +149,8 @@ export class Results {
   }
 }
 
-/** A tile is wider than the smallest thumbnails, and many screens have two pixels for one. */
-function sharpThumbnail(match) {
-  const address = new URL(match.thumbnail_url, location.href);
-  address.searchParams.set("size", "512");
-  return address.href;
-}
-
-function headline({ text, picture, image_id: likeId }) {
-  if (text && picture) return `“${text}” with your picture`;
-  if (text && likeId) return `“${text}”, like one of your pictures`;
-  if (picture) return "Similar to your picture";
-  if (likeId) return "More like this";
-  return `“${text}”`;
-}
-
-function nothingFor({ scope, filter }) {
-  if (filter) return "No picture that passes the filters answers that. Take one away, or search without them.";
-  if (scope === "segments") return "No region of a picture answers that. Regions exist only where a segmentation model is loaded.";
-  return "No picture answers that yet. New pictures can be found once they are indexed: the bar below tells how far it is.";
+/** An image as the viewer shows a match; no search has ranked it, so it has no score and cannot be rated. */
+function unranked(image) {
+  const [path] = image.paths;
+  return { ...image, path, image_name: path.split("/").pop(), score: null, segment: null, near_duplicates: [], explanation: null, jwt: "" };
 }

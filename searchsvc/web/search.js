@@ -1,97 +1,92 @@
 /** The search form and the address bar: what is asked stands in the URL, so a search can be linked and gone back to. */
 
 import * as api from "./api.js";
-import { byId, make, say } from "./dom.js";
+import { Chips } from "./chips.js";
+import { byId, say } from "./dom.js";
+import { Examples } from "./examples.js";
 import { Filters } from "./filters.js";
+import { Models } from "./models.js";
+import { Options } from "./options.js";
+import { QueryPictures } from "./pictures.js";
+import { Words } from "./words.js";
 
 const PAGE = 24;
+const COMPARED = 12;
 
+/** Every part of the question has `wanted` (fields of the API's request), `chips`, `openAddress` and `writeAddress`; pictures alone have no address. */
 export class Search {
-  #form = byId("search");
-  #text = byId("text");
-  #negative = byId("negative");
-  #which = byId("which");
-  #picture;
+  #words;
+  #models;
+  #filters;
+  #options;
+  #examples = new Examples();
+  #pictures;
+  #chips;
   #results;
-  #filters = new Filters(() => this.run());
   #running = null;
   #retry = null;
-  #likeId = "";
 
-  constructor(picture, results) {
-    this.#picture = picture;
+  constructor(cutter, results) {
+    const run = () => this.run();
     this.#results = results;
-    this.#form.addEventListener("submit", (event) => {
+    this.#words = new Words(run);
+    this.#models = new Models(run);
+    this.#filters = new Filters(run);
+    this.#options = new Options({ onChange: run, onOpen: () => this.#filters.suggest() });
+    this.#pictures = new QueryPictures(cutter, { onTake: () => this.#examples.forgetSource(), onChange: run });
+    this.#chips = new Chips(run);
+    byId("search").addEventListener("submit", (event) => {
       event.preventDefault();
-      this.#likeId = "";
       this.run();
     });
-    this.#form.querySelectorAll("[name=scope]").forEach((radio) => radio.addEventListener("change", () => this.run()));
-    this.#negative.addEventListener("change", () => this.run());
-    this.#which.addEventListener("change", () => this.run());
     window.addEventListener("popstate", () => this.openAddress());
   }
 
-  get #scope() {
-    return new FormData(this.#form).get("scope");
+  get #linked() {
+    return [this.#words, this.#models, this.#examples, this.#filters, this.#options];
   }
 
   /** Show what the address asks for. */
   openAddress() {
     const asked = new URLSearchParams(location.search);
-    this.#text.value = asked.get("q") ?? "";
-    this.#negative.value = asked.get("without") ?? "";
-    this.#likeId = asked.get("like") ?? "";
-    this.#choose(asked.get("model"));
-    this.#filters.openAddress(asked);
-    this.#picture.clear();
-    const wanted = ["images", "segments", "both"].includes(asked.get("scope")) ? asked.get("scope") : "images";
-    this.#form.querySelector(`[name=scope][value=${wanted}]`).checked = true;
+    this.#linked.forEach((part) => part.openAddress(asked));
+    this.#pictures.clear();
     this.run({ keepAddress: true });
   }
 
-  /** More like an image that is stored already. */
-  like(imageId) {
-    this.#text.value = "";
-    this.#negative.value = "";
-    this.#picture.clear();
-    this.#likeId = imageId;
+  /** Search with pictures that are not stored. */
+  take(files) {
+    this.#pictures.take(files);
+  }
+
+  /** More like a match, beside what is asked already. */
+  more(match) {
+    this.#examples.more({ image_id: match.image_id, segment: match.segment?.n });
     this.run();
   }
 
-  /** Search with a picture and nothing else. */
-  by(file) {
-    this.#text.value = "";
-    this.#negative.value = "";
-    this.#picture.take(file);
+  less(match) {
+    this.#examples.less({ image_id: match.image_id, segment: match.segment?.n });
+    this.run();
   }
 
-  /** Offer the models that can be asked; one alone is no choice. */
+  /** By an indexed picture or a part of it, instead of what is asked now; filters and options stay. */
+  by(source) {
+    this.#words.clear();
+    this.#pictures.clear();
+    this.#examples.askBy(source);
+    this.run();
+  }
+
+  /** Only what was taken near a place. */
+  around(place) {
+    this.#filters.around(place);
+    this.run();
+  }
+
+  /** Offer the models that can be asked. */
   offerModels(spaces) {
-    const names = spaces.map((space) => space.model_name);
-    const offered = [...this.#which.options].map((option) => option.text);
-    this.#which.parentElement.hidden = names.length < 2;
-    if (names.join() === offered.join()) return;
-    const asked = this.#model;
-    this.#which.replaceChildren(...spaces.map((space) => make("option", { value: space.collection }, space.model_name)));
-    this.#choose(asked);
-  }
-
-  /** The first model is the default, which needs no name; until the models are known, the address alone names one. */
-  get #model() {
-    if (this.#which.options.length === 0) return new URLSearchParams(location.search).get("model") ?? "";
-    return this.#which.selectedIndex > 0 ? this.#which.value : "";
-  }
-
-  #choose(model) {
-    const known = [...this.#which.options].some((option) => option.value === model);
-    this.#which.value = known ? model : (this.#which.options[0]?.value ?? "");
-  }
-
-  /** With another query picture, the search by a stored one ends. */
-  pictureChanged() {
-    this.#likeId = "";
-    this.run();
+    if (this.#models.offer(spaces)) this.#drawChips();
   }
 
   async run({ keepAddress = false, quiet = false } = {}) {
@@ -99,17 +94,16 @@ export class Search {
     clearTimeout(this.#retry);
     const asked = this.#asked();
     if (!keepAddress) this.#writeAddress();
+    this.#drawChips();
     document.title = asked.text ? `${asked.text} · Image search` : "Image search";
-    if (!asked.text && !asked.picture && !asked.image_id) {
+    if (!asked.text && !asked.pictures.length && !asked.image_id && !asked.like) {
       this.#results.showWelcome();
       return;
     }
     const running = (this.#running = new AbortController());
     if (!quiet) this.#results.showLoading();
     try {
-      const answer = await api.search(asked, running.signal);
-      const more = (offset) => api.search({ ...asked, offset }, running.signal);
-      this.#results.show(answer, { asked, pageSize: PAGE, more });
+      await this.#ask(asked, running.signal);
     } catch (problem) {
       if (problem.name === "AbortError") return;
       this.#results.showProblem(problem, () => this.run({ keepAddress: true }));
@@ -118,28 +112,27 @@ export class Search {
     }
   }
 
+  async #ask(asked, signal) {
+    if (asked.models) {
+      this.#results.showComparison(await api.compare({ ...asked, top_k: COMPARED, explain: true }, signal), { asked });
+      return;
+    }
+    const answer = await api.search({ ...asked, top_k: PAGE, explain: true }, signal);
+    const more = (cursor) => api.search({ cursor, top_k: PAGE }, signal);
+    this.#results.show(answer, { asked, more });
+  }
+
   #asked() {
-    return {
-      text: this.#text.value.trim(),
-      negative_text: this.#negative.value.trim(),
-      scope: this.#scope,
-      model: this.#model,
-      top_k: PAGE,
-      image_id: this.#likeId,
-      picture: this.#picture.file,
-      filter: this.#filters.wanted,
-    };
+    return Object.assign({}, ...[...this.#linked, this.#pictures].map((part) => part.wanted));
+  }
+
+  #drawChips() {
+    this.#chips.draw([this.#examples, this.#pictures, this.#words, this.#filters, this.#options, this.#models].flatMap((part) => part.chips));
   }
 
   #writeAddress() {
     const address = new URLSearchParams();
-    const { text, negative_text: without, scope, model, image_id: like } = this.#asked();
-    if (text) address.set("q", text);
-    if (without) address.set("without", without);
-    if (scope !== "images") address.set("scope", scope);
-    if (model) address.set("model", model);
-    if (like) address.set("like", like);
-    this.#filters.writeAddress(address);
+    this.#linked.forEach((part) => part.writeAddress(address));
     const query = address.toString();
     const target = query ? `/?${query}` : "/";
     if (target !== location.pathname + location.search) history.pushState(null, "", target);

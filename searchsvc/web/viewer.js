@@ -1,31 +1,33 @@
-/** One match, large: its segments, its place, its rating, and the way on to similar pictures. */
+/** One match, large: its place, its rating, its regions, why it was found, and the ways on from it. */
 
-import * as api from "./api.js";
-import { cutOut } from "./cut.js";
 import { ICONS, byId, icon, make } from "./dom.js";
-import { clearSegments, drawSegment } from "./overlay.js";
+import { drawSegment } from "./overlay.js";
+import { Regions } from "./regions.js";
+import { ratioOf } from "./tile.js";
+import { Why } from "./why.js";
 
 export class Viewer {
   #dialog = byId("viewer");
   #ratings;
-  #onLike;
-  #onRegion;
+  #cutter;
+  #wishes;
+  #regions;
+  #why = new Why();
   #matches = [];
   #index = 0;
-  #loading = null;
-  #chosen = null;
 
-  /** `onLike(imageId)` searches for similar pictures, `onRegion(file)` with a picture cut out here. */
-  constructor(ratings, { onLike, onRegion }) {
+  /** `wishes`: `more(match)`, `less(match)`, `by({ image_id, segment, region })`, `around(location)`: each searches anew. */
+  constructor(ratings, cutter, wishes) {
     this.#ratings = ratings;
-    this.#onLike = onLike;
-    this.#onRegion = onRegion;
+    this.#cutter = cutter;
+    this.#wishes = wishes;
+    this.#regions = new Regions((source) => this.#leave(() => wishes.by(source)));
     this.#dialog.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (step) this.#turn(step);
     });
     this.#dialog.addEventListener("click", (event) => event.target === this.#dialog && this.#dialog.close());
-    this.#dialog.addEventListener("close", () => this.#loading?.abort());
+    this.#dialog.addEventListener("close", () => this.#regions.stop());
   }
 
   open(matches, index) {
@@ -45,42 +47,61 @@ export class Viewer {
   #draw() {
     const match = this.#matches[this.#index];
     const frame = this.#frame(match);
-    const segments = make("div", { class: "segments" });
+    const regions = make("div", { class: "segments" });
     const focused = document.activeElement?.dataset?.keep;
+    const facts = [
+      make("div", { class: "facts-head" },
+        make("h2", { id: "viewer-name" }, match.image_name),
+        make("button", { type: "button", class: "icon-button", "aria-label": "Close", onclick: () => this.#dialog.close() }, icon(ICONS.close)),
+      ),
+      factsOf(match),
+      this.#actions(match),
+      match.jwt ? this.#ratings.control(match.jwt, "How well does it fit?") : null,
+      this.#why.draw(match),
+      regions,
+    ];
     this.#dialog.replaceChildren(
       make("div", { class: "stage" }, this.#arrow("previous", -1), frame, this.#arrow("next", 1)),
-      make("div", { class: "facts" },
-        make("div", { class: "facts-head" },
-          make("h2", { id: "viewer-name" }, match.image_name),
-          make("button", { type: "button", class: "icon-button", "aria-label": "Close", onclick: () => this.#dialog.close() }, icon(ICONS.close)),
-        ),
-        factsOf(match),
-        make("div", { class: "actions" },
-          make("button", { type: "button", class: "button primary", onclick: () => this.#leave(() => this.#onLike(match.image_id)) }, "More like this"),
-          make("a", { class: "button", href: match.image_url, target: "_blank", rel: "noopener" }, "Open the file"),
-        ),
-        match.jwt ? this.#ratings.control(match.jwt, "How well does it fit?") : "",
-        segments,
-      ),
+      make("div", { class: "facts" }, facts),
     );
     if (this.#dialog.open) this.#focusAgain(focused);
-    this.#loadSegments(match, frame, segments);
+    this.#regions.load(match, frame, regions);
   }
 
   /** The focused control was drawn anew; without a focus within the dialog its keys would go nowhere. */
   #focusAgain(name) {
-    const same = name ? this.#dialog.querySelector(`[data-keep=${name}]:enabled`) : null;
+    const same = name ? this.#dialog.querySelector(`[data-keep=${name}]:not(:disabled)`) : null;
     (same ?? this.#dialog).focus();
   }
 
   #frame(match) {
     const frame = make("div", { class: "frame" });
-    frame.style.setProperty("--ratio", (match.width || 4) / (match.height || 3));
+    frame.style.setProperty("--ratio", ratioOf(match));
     const picture = make("img", { src: match.image_url, alt: match.image_name });
     picture.addEventListener("error", () => (picture.src = match.thumbnail_url), { once: true }); // HEIC: no browser but one shows it
     frame.append(picture);
     if (match.segment) drawSegment(frame, match.segment, match);
     return frame;
+  }
+
+  #actions(match) {
+    const button = (text, act, kind = "") => make("button", { type: "button", class: `button ${kind}`, onclick: act }, text);
+    const leaving = (act) => () => this.#leave(act);
+    return make("div", { class: "actions" },
+      button("More like this", leaving(() => this.#wishes.more(match)), "primary"),
+      button("Less like this", leaving(() => this.#wishes.less(match))),
+      match.width ? button("Search with a part", () => this.#cut(match)) : null,
+      match.location ? button("Near this place", leaving(() => this.#wishes.around(match.location))) : null,
+      make("a", { class: "button", href: match.image_url, target: "_blank", rel: "noopener" }, "Open the file"),
+    );
+  }
+
+  #cut(match) {
+    this.#cutter.open(match.image_url, {
+      size: match,
+      fallback: match.thumbnail_url,
+      onCut: (region) => this.#leave(() => this.#wishes.by({ image_id: match.image_id, region })),
+    });
   }
 
   #arrow(name, step) {
@@ -94,51 +115,17 @@ export class Viewer {
     this.#dialog.close();
     then();
   }
-
-  async #loadSegments(match, frame, box) {
-    this.#loading?.abort();
-    this.#loading = new AbortController();
-    this.#chosen = match.segment?.n ?? null;
-    try {
-      const { segments } = await api.segments(match.image_id, this.#loading.signal);
-      this.#drawSegments(match, frame, box, segments);
-    } catch (problem) {
-      if (problem.name !== "AbortError") box.replaceChildren(make("p", { class: "fine" }, `Regions: ${problem.message}`));
-    }
-  }
-
-  #drawSegments(match, frame, box, segments) {
-    const chosen = () => segments.find((segment) => segment.n === this.#chosen) ?? null;
-    const paint = (segment) => (segment ? drawSegment(frame, segment, match) : clearSegments(frame));
-    const cut = make("button", { type: "button", class: "button" }, "Search with this region");
-    cut.addEventListener("click", async () => {
-      const file = await cutOut(frame.querySelector("img"), chosen().bbox, match, chosen().label);
-      this.#leave(() => this.#onRegion(file));
-    });
-    const buttons = segments.map((segment) => {
-      const choose = () => {
-        this.#chosen = this.#chosen === segment.n ? null : segment.n;
-        settle();
-      };
-      const text = `${segment.label} ${Math.round(segment.score * 100)} %`;
-      const button = make("button", { type: "button", class: "chip", "data-n": segment.n, onclick: choose }, text);
-      button.addEventListener("pointerenter", () => paint(segment));
-      button.addEventListener("pointerleave", () => paint(chosen()));
-      return button;
-    });
-    const settle = () => {
-      buttons.forEach((button) => button.setAttribute("aria-pressed", String(Number(button.dataset.n) === this.#chosen)));
-      cut.hidden = chosen() === null;
-      paint(chosen());
-    };
-    const title = segments.length ? `Regions (${segments.length})` : "No regions were found in this picture";
-    box.replaceChildren(make("h3", {}, title), make("div", { class: "chips" }, buttons), cut);
-    settle();
-  }
 }
 
 function factsOf(match) {
-  const rows = [["Score", match.score.toFixed(4)], ["Path", match.path], ["Size", match.width ? `${match.width} × ${match.height}` : "unknown"]];
-  if (match.segment) rows.splice(1, 0, ["Region", `${match.segment.label}, ${Math.round(match.segment.score * 100)} % sure`]);
+  const { segment, location, taken_at: taken } = match;
+  const rows = [
+    match.score === null ? null : ["Score", match.score.toFixed(4)],
+    segment ? ["Region", `${segment.label}, ${Math.round(segment.score * 100)} % sure`] : null,
+    ["Path", match.path],
+    ["Size", match.width ? `${match.width} × ${match.height}` : "unknown"],
+    taken ? ["Taken", new Date(taken).toLocaleDateString()] : null,
+    location ? ["Place", `${location.lat.toFixed(4)}, ${location.lon.toFixed(4)}`] : null,
+  ].filter(Boolean);
   return make("dl", {}, rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
 }

@@ -10,15 +10,21 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiohttp.test_utils import TestServer
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, FilePayload, Page, async_playwright
 
 from core.errors import Reason
+from core.ports import Point
 from core.schemas import Failure, ImageState
 from searchsvc.app import create_app
 from searchsvc.settings import SearchSettings
 from tests.fakes import FakeCatalog, FakeEmbedder, FakeVectorStore, index
 
 _QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
+
+
+def query(content: bytes, name: str = "query.png") -> FilePayload:
+    """A picture as a file field takes it."""
+    return {"name": name, "mimeType": "image/png", "buffer": content}
 
 
 class Site:
@@ -36,6 +42,12 @@ class Site:
     async def add(self, content: bytes, path: str) -> str:
         (self.images / path).write_bytes(content)
         return await index(self.embedder, self.vectors, self.catalog, content, path)
+
+    def tell(self, image_id: str, **fields: Any) -> None:
+        """Change what is told of an indexed picture."""
+        for held in self.vectors.stored.values():
+            for point in [point for point in held.values() if point.payload["image_id"] == image_id]:
+                held[point.id] = Point(point.id, point.vector, {**point.payload, **fields})
 
     def fail(self, image_id: str, path: str) -> None:
         record = self.catalog.records[image_id].model_copy(update={"state": ImageState.FAILED, "reason": Reason.TRUNCATED})

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
-
 import pytest
-from PIL import Image
 from playwright.async_api import expect
 
 from core.errors import NoModel
 from tests.fakes import image_id_of, picture
-from tests.unit.page.conftest import Site
+from tests.unit.page.conftest import Site, query
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
 
@@ -21,7 +18,7 @@ async def test_words_find_pictures_and_the_address_can_be_linked(site: Site) -> 
     page = await site.open()
     await page.get_by_label("Describe the picture you look for").fill("something blue")
     await page.keyboard.press("Enter")
-    await expect(page.get_by_role("listitem").first.get_by_role("button")).to_have_accessible_name(
+    await expect(page.locator(".tile .open").first).to_have_accessible_name(
         "blue.png, score " + await page.locator(".tile .score").first.inner_text()
     )
     await expect(page.locator("#model")).to_have_text("Answered by CLIP")
@@ -29,20 +26,20 @@ async def test_words_find_pictures_and_the_address_can_be_linked(site: Site) -> 
 
     linked = await site.browser.new_page()
     await linked.goto(page.url)
-    await expect(linked.get_by_role("listitem")).to_have_count(2)
+    await expect(linked.locator(".tile .open")).to_have_count(2)
     assert await linked.locator(".tile img").first.evaluate("picture => picture.decode().then(() => picture.naturalWidth)") > 0
 
 
 async def test_a_match_is_rated_once_with_its_own_token(site: Site) -> None:
     await site.add(picture("red"), "red.png")
     page = await site.open("/?q=red")
-    await page.get_by_role("listitem").get_by_role("button").click()
+    await page.locator(".tile .open").click()
     dialog = page.get_by_role("dialog")
     await expect(dialog.get_by_role("heading", name="red.png")).to_be_visible()
     await dialog.get_by_role("button", name="Rate 8 of 10").click()
     await expect(dialog.get_by_text("Rated 8 of 10. Thank you.")).to_be_visible()
     await page.keyboard.press("Escape")
-    await page.get_by_role("listitem").get_by_role("button").click()
+    await page.locator(".tile .open").click()
     await expect(page.get_by_role("dialog").get_by_text("Rated 8 of 10. Thank you.")).to_be_visible()
     await page.keyboard.press("Escape")
     await page.get_by_role("button", name="Rate 3 of 10").click()
@@ -53,7 +50,7 @@ async def test_the_arrow_keys_leaf_through_the_matches_and_escape_leads_back(sit
     for mark in range(3):
         await site.add(picture("red", mark=mark), f"red-{mark}.png")
     page = await site.open("/?q=red")
-    await page.get_by_role("listitem").first.get_by_role("button").click()
+    await page.locator(".tile .open").first.click()
     heading = page.get_by_role("dialog").locator("#viewer-name")
     names = [await page.locator(".tile .name").nth(n).inner_text() for n in range(3)]
     for name in (names[1], names[2], names[2]):
@@ -63,42 +60,14 @@ async def test_the_arrow_keys_leaf_through_the_matches_and_escape_leads_back(sit
         await page.keyboard.press("ArrowLeft")
         await expect(heading).to_have_text(name)
     await page.keyboard.press("Escape")
-    await expect(page.get_by_role("listitem").first.get_by_role("button")).to_be_focused()
-
-
-async def test_more_like_this_leaves_the_picture_itself_out(site: Site) -> None:
-    await site.add(picture("red"), "red.png")
-    await site.add(picture("red", mark=4), "twin.png")
-    page = await site.open("/?q=red")
-    await page.get_by_role("listitem").filter(has_text="red.png").get_by_role("button").click()
-    await page.get_by_role("button", name="More like this").click()
-    await expect(page.get_by_role("heading", name="More like this")).to_be_visible()
-    await expect(page.locator(".tile .name")).to_have_text("twin.png")
-    await page.go_back()
-    await expect(page.get_by_role("listitem")).to_have_count(2)
-
-
-async def test_regions_are_drawn_over_their_picture_and_can_be_searched_with(site: Site) -> None:
-    await site.add(picture("green"), "green.png")
-    page = await site.open("/?q=green&scope=segments")
-    tile = page.get_by_role("listitem")
-    await expect(tile.locator(".bbox")).to_have_css("border-top-style", "solid")
-    assert await tile.locator(".bbox").evaluate("box => box.style.width") == "50%"
-    await tile.get_by_role("button").click()
-    dialog = page.get_by_role("dialog")
-    await expect(dialog.get_by_role("button", name="half 75 %")).to_have_attribute("aria-pressed", "true")
-    await dialog.get_by_role("button", name="Search with this region").click()
-    await expect(page.get_by_role("heading", name="Similar to your picture")).to_be_visible()
-    await page.get_by_role("button", name="Remove the query picture").click()
-    await expect(page.get_by_role("heading", name="Find your pictures")).to_be_visible()
+    await expect(page.locator(".tile .open").first).to_be_focused()
 
 
 async def test_a_query_picture_is_searched_with_and_not_stored(site: Site) -> None:
     await site.add(picture("red"), "red.png")
     page = await site.open()
-    query = {"name": "query.png", "mimeType": "image/png", "buffer": picture("red", mark=9)}
-    await page.get_by_label("Picture to search with").set_input_files(query)
-    await expect(page.get_by_role("listitem")).to_have_count(1)
+    await page.get_by_label("Picture to search with").set_input_files(query(picture("red", mark=9)))
+    await expect(page.locator(".tile .open")).to_have_count(1)
     await expect(page.get_by_role("img", name="Query picture query.png")).to_be_visible()
     assert [path.name for path in site.images.iterdir()] == ["red.png"]
 
@@ -106,8 +75,7 @@ async def test_a_query_picture_is_searched_with_and_not_stored(site: Site) -> No
 async def test_an_upload_is_followed_until_it_is_indexed(site: Site) -> None:
     content = picture("yellow", mark=5)
     page = await site.open()
-    new = {"name": "new.png", "mimeType": "image/png", "buffer": content}
-    await page.get_by_label("Pictures to add to the folder").set_input_files(new)
+    await page.get_by_label("Pictures to add to the folder").set_input_files(query(content, "new.png"))
     row = page.get_by_role("listitem").filter(has_text="new.png")
     await expect(row.locator(".state")).to_have_text("in the queue")
     await site.add(content, "new.png")
@@ -117,16 +85,14 @@ async def test_an_upload_is_followed_until_it_is_indexed(site: Site) -> None:
 
 async def test_a_refused_upload_says_why(site: Site) -> None:
     page = await site.open()
-    text = {"name": "text.png", "mimeType": "image/png", "buffer": b"no picture at all"}
-    await page.get_by_label("Pictures to add to the folder").set_input_files(text)
+    await page.get_by_label("Pictures to add to the folder").set_input_files(query(b"no picture at all", "text.png"))
     await expect(page.get_by_role("listitem").filter(has_text="text.png")).to_contain_text("this is not an image")
 
 
 async def test_a_key_is_asked_for_only_when_an_upload_needs_one(site: Site) -> None:
     page = await site.open(api_keys=("the key",))
     await expect(page.get_by_label("API key")).to_be_hidden()
-    new = {"name": "new.png", "mimeType": "image/png", "buffer": picture("white")}
-    await page.get_by_label("Pictures to add to the folder").set_input_files(new)
+    await page.get_by_label("Pictures to add to the folder").set_input_files(query(picture("white"), "new.png"))
     await page.get_by_label("API key").fill("wrong")
     await page.keyboard.press("Enter")
     await expect(page.get_by_text("this API key is not known")).to_be_visible()
@@ -145,7 +111,7 @@ async def test_without_a_model_it_says_where_to_put_one_and_can_try_again(site: 
     await expect(alert).to_contain_text("Request ")
     site.embedder.away = None
     await page.get_by_role("button", name="Try again").click()
-    await expect(page.get_by_role("listitem")).to_have_count(1)
+    await expect(page.locator(".tile .open")).to_have_count(1)
 
 
 async def test_a_search_that_came_too_early_is_answered_when_the_service_is_ready(site: Site) -> None:
@@ -154,7 +120,7 @@ async def test_a_search_that_came_too_early_is_answered_when_the_service_is_read
     page = await site.open("/?q=red")
     await expect(page.get_by_role("heading", name="Not available yet")).to_be_visible()
     site.embedder.away = None
-    await expect(page.get_by_role("listitem")).to_have_count(1)
+    await expect(page.locator(".tile .open")).to_have_count(1)
 
 
 async def test_the_bar_counts_and_lists_what_is_not_indexed(site: Site) -> None:
@@ -174,67 +140,3 @@ async def test_nothing_found_is_said_and_a_file_name_never_becomes_markup(site: 
     assert image_id_of(content) in site.catalog.records
     await page.get_by_role("button", name="Search", exact=True).click()
     await expect(page.locator(".tile .name")).to_have_text(name)
-
-
-async def test_a_filter_narrows_the_results_stands_in_the_address_and_goes_by_its_chip(site: Site) -> None:
-    (site.images / "holiday").mkdir()
-    await site.add(picture("red"), "holiday/red.png")
-    await site.add(picture("red", mark=3), "home.png")
-    page = await site.open("/?q=red")
-    await expect(page.get_by_role("listitem")).to_have_count(2)
-    await page.get_by_role("button", name="Filters").click()
-    await page.get_by_role("combobox", name="Folder").fill("holiday")
-    await page.keyboard.press("Enter")
-    await expect(page.locator(".tile .name")).to_have_text(["red.png"])
-    assert page.url.endswith("/?q=red&folder=holiday")
-
-    await page.goto(page.url)
-    await expect(page.locator(".tile .name")).to_have_text(["red.png"])
-    await page.get_by_role("button", name="Remove the filter: in holiday").click()
-    await expect(page.locator(".tile .name")).to_have_count(2)
-    assert page.url.endswith("/?q=red")
-
-
-async def test_a_query_picture_is_filtered_as_words_are_and_an_empty_answer_says_so(site: Site) -> None:
-    await site.add(picture("red"), "red.png")
-    page = await site.open("/?from=2000-01-01&to=2000-12-31")
-    query = {"name": "query.png", "mimeType": "image/png", "buffer": picture("red", mark=9)}
-    await page.get_by_label("Picture to search with").set_input_files(query)
-    await expect(page.get_by_text("No picture that passes the filters")).to_be_visible()
-    await page.get_by_role("button", name="Remove the filter: from 2000-01-01").click()
-    await page.get_by_role("button", name="Remove the filter: until 2000-12-31").click()
-    await expect(page.locator(".tile .name")).to_have_text(["red.png"])
-
-
-async def test_a_part_of_the_query_picture_is_drawn_or_set_by_keys_and_searched_with(site: Site) -> None:
-    await site.add(picture("red"), "red.png")
-    await site.add(picture("blue"), "blue.png")
-    page = await site.open()
-    query = {"name": "query.png", "mimeType": "image/png", "buffer": red_with_a_blue_corner()}
-    await page.get_by_label("Picture to search with").set_input_files(query)
-    await expect(page.locator(".tile .name").first).to_have_text("red.png")
-    await page.get_by_role("button", name="Query picture query.png").click()
-    stage = await page.locator(".cutting").bounding_box()
-    assert stage is not None
-    await page.mouse.move(stage["x"] + 0.76 * stage["width"], stage["y"] + 0.76 * stage["height"])
-    await page.mouse.down()
-    await page.mouse.move(stage["x"] + 0.99 * stage["width"], stage["y"] + 0.99 * stage["height"])
-    await page.mouse.up()
-    await expect(page.get_by_role("slider", name="left")).to_have_value("76")
-    await page.get_by_role("button", name="Search with this part").click()
-    await expect(page.locator(".tile .name").first).to_have_text("blue.png")
-
-    await page.get_by_label("Picture to search with").set_input_files(query)
-    await page.get_by_role("button", name="Query picture query.png").click()
-    for side, value in {"left": "80", "right": "100", "top": "100", "bottom": "80"}.items():  # upside down: turned back
-        await page.get_by_role("slider", name=side).fill(value)
-    await page.get_by_role("button", name="Search with this part").click()
-    await expect(page.locator(".tile .name").first).to_have_text("blue.png")
-
-
-def red_with_a_blue_corner() -> bytes:
-    image = Image.open(io.BytesIO(picture("red", size=(400, 300))))
-    image.paste(Image.open(io.BytesIO(picture("blue", size=(100, 75)))), (300, 225))
-    written = io.BytesIO()
-    image.save(written, "PNG")
-    return written.getvalue()
