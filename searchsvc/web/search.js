@@ -43,7 +43,7 @@ export class Search {
   }
 
   get #linked() {
-    return [this.#words, this.#models, this.#examples, this.#filters, this.#options];
+    return [this.#words, this.#examples, this.#filters, this.#options, this.#models];
   }
 
   /** Show what the address asks for. */
