@@ -38,6 +38,7 @@ def configure(*, level: str, log_format: Literal["auto", "console", "json"], ser
     )
     if not as_console:  # neither format shows local variables: they may hold tokens and keys
         shared.append(structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)))
+        shared.append(_in_reading_order)
         renderer = structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -56,6 +57,13 @@ def configure(*, level: str, log_format: Literal["auto", "console", "json"], ser
     root.setLevel(level.upper())
     for chatty in ("aiohttp.access", "httpx", "httpcore", "watchdog", "PIL", "urllib3", "filelock", "asyncio"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
+
+
+def _in_reading_order(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """When, how bad, who and what first; then what the event tells; the ids last."""
+    first = {name: event[name] for name in ("timestamp", "level", "service", "event") if name in event}
+    last = {name: event[name] for name in ("request_id", "trace_id", "span_id", "parent_span_id") if name in event}
+    return {**first, **{name: value for name, value in event.items() if name not in first | last}, **last}
 
 
 def _origin(service: str, *, briefly: bool) -> Processor:

@@ -52,7 +52,11 @@ PROBLEM_JSON = "application/problem+json"
 _REQUEST_ID_HEADER = "X-Request-ID"
 _REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 _SPAN: web.RequestKey[tracing.Span] = web.RequestKey("span", tracing.Span)
-_ANSWERED_AT: web.RequestKey[float] = web.RequestKey("answered_at", float)
+_BEGUN: web.RequestKey[tuple[int, float]] = web.RequestKey("begun", tuple)
+_ROUTINE: web.RequestKey[bool] = web.RequestKey("routine", bool)
+_CALLER_LEFT = 499
+_READING = {hdrs.METH_GET, hdrs.METH_HEAD}
+_LONGEST_PATH = 200
 _USABLE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _STATUS: dict[type[ImageSearchError], int] = {
@@ -151,7 +155,7 @@ def _outermost(metrics: HttpMetrics, *, routine: tuple[str, ...]) -> Any:
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         span, request_id = _named(request)
         started = time.perf_counter()
-        status = 499  # the caller went away, unless an answer says otherwise
+        status = None
         with tracing.within(span), structlog.contextvars.bound_contextvars(request_id=request_id), metrics.in_flight():
             try:
                 response = await _answer(request, handler, request_id)
@@ -159,14 +163,26 @@ def _outermost(metrics: HttpMetrics, *, routine: tuple[str, ...]) -> Any:
                 return response
             finally:
                 ended, route = time.perf_counter(), _route_of(request)
-                metrics.observe(request.method, route, status, request.get(_ANSWERED_AT, ended) - started)
-                unasked = status < 400 and route.startswith(routine) and request.method in {hdrs.METH_GET, hdrs.METH_HEAD}
-                level = log.debug if unasked else log.info
-                parent = {"parent_span_id": span.parent_span_id} if span.parent_span_id else {}
+                begun_as, begun_at = request.get(_BEGUN, (_CALLER_LEFT, ended))  # one who leaves a stream has got an answer
+                status = status or begun_as
+                metrics.observe(request.method, route, status, begun_at - started)
+                unasked = request.get(_ROUTINE) or (route.startswith(routine) and request.method in _READING)
+                level = log.debug if unasked and status < 400 else log.info
                 ms = round((ended - started) * 1000, 1)
-                level("request_answered", method=request.method, route=route, status=status, ms=ms, **parent)
+                level("request_answered", method=request.method, route=route, status=status, ms=ms, **_also(request, span))
 
     return middleware
+
+
+def note_routine(request: web.Request) -> None:
+    """This request is part of something that gets its own line in the log elsewhere."""
+    request[_ROUTINE] = True
+
+
+def _also(request: web.Request, span: tracing.Span) -> dict[str, str]:
+    """What only some requests have to tell: who called, and what nothing stands at."""
+    told = {"parent_span_id": span.parent_span_id} if span.parent_span_id else {}
+    return told if request.match_info.route.resource else {**told, "path": request.path[:_LONGEST_PATH]}
 
 
 def _named(request: web.Request) -> tuple[tracing.Span, str]:
@@ -181,7 +197,7 @@ def _named(request: web.Request) -> tuple[tracing.Span, str]:
 
 async def _tell_ids(request: web.Request, response: web.StreamResponse) -> None:
     """For `on_response_prepare`: the moment at which an answer begins, streams included."""
-    request[_ANSWERED_AT] = time.perf_counter()
+    request[_BEGUN] = response.status, time.perf_counter()
     if _SPAN in request:
         response.headers[_REQUEST_ID_HEADER] = request[_REQUEST_ID]
         response.headers[tracing.TRACERESPONSE] = request[_SPAN].header

@@ -177,7 +177,6 @@ class Engine:
             "models_loaded",
             profile=parts.profile,
             models=[tower.card.source for tower in parts.image_towers],
-            notice=parts.notice,
         )
         return parts
 

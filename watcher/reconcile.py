@@ -205,7 +205,7 @@ class Reconciler:
         except BaseException:
             self._every_point = every_point
             raise
-        level = log.warning if missing or stray else log.info
+        level = log.warning if missing or stray else log.debug
         level("vectors_compared", missing=missing, stray=stray, ms=round((time.monotonic() - started) * 1000))
         if missing:
             self._mended()

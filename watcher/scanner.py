@@ -113,11 +113,12 @@ class Scanner:
             await intake.calm(timeout_s=_LOOKS_TIMEOUT_S)
         vanished = await self._feed(intake, lambda after: self._ledger.run(scans.vanished, below, after, _PAGE), lost)
         await self._ledger.run(scans.end)
+        is_first = self.last_scan_at is None
         if not below:
             self.last_scan_at = time.time()
-        level = log.info if changed or vanished or not below else log.debug
+        level = log.info if changed or vanished or is_first else log.debug
         duration_ms = round((time.monotonic() - started) * 1000)
-        level("folder_scanned", folder=below, files=files, changed=changed, vanished=vanished, ms=duration_ms)
+        level("folder_scanned", folder=below or ".", files=files, changed=changed, vanished=vanished, ms=duration_ms)
 
     async def _mark(self, below: str) -> tuple[int, dict[str, int]]:
         walk = self._folder.walk(below)

@@ -120,7 +120,7 @@ class Sweeper:
                 await self._vectors.set_payload(collection, points.of_image(image_id), points.paths_payload(places.paths))
             await self._ledger.run(jobs.mark_moved, image_id, places.version)
         self.note_write()
-        log.info("image_moved", image_id=image_id, paths=len(places.paths))
+        log.info("image_moved", image_id=image_id, paths=places.paths)
 
     async def _remove(self, image_id: str) -> None:
         """The points go first, then the row: a crash in between repeats both."""

@@ -268,6 +268,7 @@ class Worker:
         )
         log.info(
             "image_indexed",
+            path=await self._path(job),
             image_id=job.image_id,
             segments=outcome.segments,
             ms=round((time.monotonic() - started) * 1000),
@@ -293,4 +294,9 @@ class Worker:
     async def _fail(self, job: Job, reason: Reason, detail: str, info: ModelsInfo) -> None:
         if await self._ledger.run(jobs.reject, job, reason, detail, fingerprint=info.fingerprint, now=time.time()):
             self._metrics.note_failed(reason)
-            log.warning("image_failed", image_id=job.image_id, reason=reason.value, detail=detail)
+            path = await self._path(job)
+            log.warning("image_failed", path=path, image_id=job.image_id, reason=reason.value, detail=detail)
+
+    async def _path(self, job: Job) -> str | None:
+        """A name for people: one of the image's paths, while it has any."""
+        return next(iter((await self._ledger.run(jobs.places, job.image_id)).paths), None)

@@ -39,6 +39,7 @@ def test_a_line_for_programs_names_service_trace_and_span() -> None:
     assert (asked["trace_id"], asked["request_id"]) == ("4bf92f3577b34da6a3ce929d0e0e4736", "mine")
     assert asked["parent_span_id"] == "00f067aa0ba902b7"
     assert len(asked["span_id"]) == 16
+    assert list(asked) == ["timestamp", "level", "service", "event", "request_id", "trace_id", "span_id", "parent_span_id"]
     assert by_event["library_spoke"]["span_id"] == asked["span_id"]
     assert "trace_id" not in by_event["nothing_asked"].keys() | by_event["thread_spoke"].keys()
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient
+from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import BaseModel, ConfigDict
 from structlog.testing import capture_logs
@@ -193,6 +193,60 @@ async def test_one_line_a_request_and_none_for_what_is_polled_unless_it_fails(
     with capture_logs() as logs:
         await client.request(method, path)
     assert [(line["event"], line["status"], line["log_level"]) for line in logs] == [("request_answered", status, level)]
+
+
+async def test_a_request_that_is_part_of_something_else_is_told_only_if_it_fails(aiohttp_client: ClientFactory) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        ours.note_routine(request)
+        if request.match_info["name"] == "bad":
+            raise NotFound("m")
+        return web.Response()
+
+    client = await _client(aiohttp_client, handler)
+    with capture_logs() as logs:
+        for name in ("good", "bad"):
+            await client.post(f"/things/{name}")
+    assert [(line["status"], line["log_level"]) for line in logs] == [(200, "debug"), (404, "info")]
+
+
+async def test_where_nothing_stands_the_line_says_what_was_asked_for(aiohttp_client: ClientFactory) -> None:
+    client = await _client(aiohttp_client, _raising(NotFound("m")))
+    with capture_logs() as logs:
+        await client.post("/things/x")
+        await client.get("/no/" + "w" * 500)
+    assert [line.get("path") for line in logs] == [None, "/no/" + "w" * 196]
+
+
+@pytest.mark.parametrize(("begins", "status"), [(True, 200), (False, 499)])
+async def test_one_who_leaves_a_stream_has_got_an_answer_and_one_who_leaves_before_has_not(
+    aiohttp_client: ClientFactory, begins: bool, status: int
+) -> None:
+    ended = asyncio.Event()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        if begins:
+            await response.prepare(request)
+            await response.write(b"first")
+        try:
+            await asyncio.sleep(10)
+        finally:
+            ended.set()
+        return response
+
+    app = ours.make_application("test", CollectorRegistry(), client_max_size=1000)
+    app.router.add_get("/stream", handler)
+    server = TestServer(app)
+    await server.start_server()
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    with capture_logs() as logs:
+        writer.write(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
+        await (reader.read(10) if begins else asyncio.sleep(0.05))
+        writer.close()
+        await asyncio.wait_for(ended.wait(), 5)
+        await asyncio.sleep(0.01)
+    await server.close()
+    assert [line["status"] for line in logs] == [status]
 
 
 async def test_methods_that_nobody_knows_are_counted_as_one(aiohttp_client: ClientFactory) -> None:
