@@ -25,6 +25,7 @@ from searchsvc.feedback_export import FeedbackExport
 from searchsvc.file_cache import FileCache
 from searchsvc.folder import PictureFolder
 from searchsvc.headers import add_security_headers
+from searchsvc.metrics import SearchMetrics
 from searchsvc.models import QueryModels
 from searchsvc.pictures import PictureReader
 from searchsvc.question import Questions
@@ -33,7 +34,7 @@ from searchsvc.readiness import Readiness
 from searchsvc.receiving import Receiver
 from searchsvc.reranking import Reranking
 from searchsvc.routes import facets, feedback, images, operations, pages, search
-from searchsvc.search import Searcher, SearchMetrics
+from searchsvc.search import Searcher
 from searchsvc.secret import jwt_key
 from searchsvc.services import SERVICES, Services
 from searchsvc.settings import SearchSettings
@@ -107,7 +108,7 @@ async def _services(
     status = StatusReader(catalog=catalog, embedder=embedder, writing_needs_key=access.needs_key)
     feedback_store = await stack.enter_async_context(FeedbackStore(settings.data_dir / "feedback.sqlite"))
     reranking = await stack.enter_async_context(Reranking(settings.feedback_reranking, store=feedback_store, vectors=vectors))
-    models = QueryModels(embedder)
+    models = QueryModels(embedder, metrics)
     questions = Questions(
         models, vectors=vectors, catalog=catalog, folder=folder, reading=reading, max_file_bytes=settings.max_image_bytes
     )
@@ -121,6 +122,7 @@ async def _services(
         feedback=feedback_store,
         feedback_export=FeedbackExport(feedback_store, reading),
         folder=folder,
+        metrics=metrics,
         query_timeout_s=settings.query_timeout_s,
         readiness=Readiness(embedder=embedder, vectors=vectors, catalog=catalog),
         reading=reading,
@@ -147,6 +149,7 @@ async def _services(
                 folder=folder,
                 render=pictures.thumbnail,
                 max_bytes=settings.max_image_bytes,
+                metrics=metrics,
             )
         ),
         uploads=uploads,

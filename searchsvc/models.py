@@ -12,6 +12,7 @@ import numpy as np
 from core.errors import InvalidRequest, ModelUnavailable, NoModel
 from core.ports import Embedder
 from core.schemas import BBox, EngineState, ModelsInfo, Priority, SegmentMode, Space, Vector
+from searchsvc.metrics import SearchMetrics
 
 _INFO_AGE_S = 1.0
 _KEPT_TEXTS = 4096
@@ -27,8 +28,9 @@ class QueryPicture:
 class QueryModels:
     """Embeds queries. Remembers what is loaded for a second, and the vectors of recent words for as long as the models stay the same."""
 
-    def __init__(self, embedder: Embedder, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, embedder: Embedder, metrics: SearchMetrics, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._embedder = embedder
+        self._metrics = metrics
         self._clock = clock
         self._info: ModelsInfo | None = None
         self._info_at = 0.0
@@ -47,7 +49,9 @@ class QueryModels:
     async def embed_text(self, text: str, space: Space, fingerprint: str) -> Vector:
         """Embed words into `space`. Raises ModelUnavailable when the models changed under the search."""
         key = (fingerprint, space.collection, text)
-        if (known := self._texts.get(key)) is not None:
+        known = self._texts.get(key)
+        self._metrics.note_lookup("text_embeddings", hit=known is not None)
+        if known is not None:
             self._texts.move_to_end(key)
             return known
         embeddings = await self._embedder.embed_texts([text], priority=Priority.QUERY)

@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from uuid import uuid4
 
-from prometheus_client import CollectorRegistry, Histogram
-
 from core.errors import Conflict, InvalidRequest
 from core.schemas import ModelsInfo
 from searchsvc.comparison import compared
 from searchsvc.cursors import Continuation, Cursors
 from searchsvc.explanation import Explainer
 from searchsvc.matches import match_view
+from searchsvc.metrics import SearchMetrics
 from searchsvc.models import QueryModels
 from searchsvc.paging import Page, Pager, Shown
 from searchsvc.question import Question, Questions
@@ -33,22 +32,6 @@ from searchsvc.search_schema import (
 from searchsvc.tokens import ShownSearch, TokenSigner
 
 _BESIDE_A_CURSOR = {"cursor", "top_k"}
-
-
-class SearchMetrics:
-    """How long each part of a search takes."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        buckets = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-        self._seconds = Histogram(
-            "search_stage_seconds", "Time of a search by stage", ("stage",), buckets=buckets, registry=registry
-        )
-
-    def observe(self, stage: str, started: float) -> float:
-        """Count the time since `started` to `stage`; returns now, the start of the next."""
-        now = time.perf_counter()
-        self._seconds.labels(stage).observe(now - started)
-        return now
 
 
 class Searcher:

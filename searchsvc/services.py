@@ -16,6 +16,7 @@ from searchsvc.facets import Facets
 from searchsvc.feedback import FeedbackStore
 from searchsvc.feedback_export import FeedbackExport
 from searchsvc.folder import PictureFolder
+from searchsvc.metrics import SearchMetrics
 from searchsvc.readiness import Readiness
 from searchsvc.receiving import Receiver
 from searchsvc.reranking import Reranking
@@ -39,6 +40,7 @@ class Services:
     feedback: FeedbackStore
     feedback_export: FeedbackExport
     folder: PictureFolder
+    metrics: SearchMetrics
     query_timeout_s: float
     readiness: Readiness
     reading: Executor

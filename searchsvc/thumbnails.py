@@ -11,6 +11,7 @@ from typing import Self
 from core.errors import ImageRejected, NotFound, Overloaded
 from searchsvc.file_cache import FileCache
 from searchsvc.folder import PictureFolder
+from searchsvc.metrics import SearchMetrics
 
 SIZES: Sequence[int] = (128, 256, 512)
 DEFAULT_SIZE = 256
@@ -25,11 +26,14 @@ Render = Callable[[bytes, int], bytes]
 class Thumbnails:
     """An async context manager; decoding runs in its own threads, and two that ask for the same one share the work."""
 
-    def __init__(self, cache: FileCache, *, folder: PictureFolder, render: Render, max_bytes: int) -> None:
+    def __init__(
+        self, cache: FileCache, *, folder: PictureFolder, render: Render, max_bytes: int, metrics: SearchMetrics
+    ) -> None:
         self._cache = cache
         self._folder = folder
         self._render = render
         self._max_bytes = max_bytes
+        self._metrics = metrics
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="thumbnails")
         self._under_way: dict[tuple[str, int], asyncio.Future[bytes]] = {}
 
@@ -63,6 +67,7 @@ class Thumbnails:
     def _get(self, image_id: str, paths: Sequence[str], size: int) -> bytes:
         name = _file_name(image_id, size)
         kept = self._cache.get(name)
+        self._metrics.note_lookup("thumbnails", hit=kept is not None)
         if kept is not None:
             return kept
         made = self._make(paths, size)

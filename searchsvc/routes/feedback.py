@@ -50,6 +50,7 @@ async def create_feedback(request: web.Request) -> web.Response:
     client = services.clients.name(authorization=request.headers.get(hdrs.AUTHORIZATION), address=request.remote)
     rating = _rating(services, claims, feedback, client)
     feedback_id = await services.feedback.add(rating)
+    services.metrics.note_rating(rating.rating, of_image=rating.image_id is not None)
     await services.reranking.learn(rating)
     return json_answer(FeedbackAnswer(feedback_id=feedback_id), status=201)
 

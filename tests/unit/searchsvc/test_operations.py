@@ -115,6 +115,24 @@ async def test_metrics_count_requests_and_time_the_stages_of_a_search(world: Wor
         assert f'search_stage_seconds_count{{stage="{stage}"}} 1.0' in text
 
 
+async def test_metrics_count_what_the_caches_save_and_what_people_think(world: World) -> None:
+    image_id = await world.add(picture("red"), "red.png")
+    for _ in range(3):
+        assert (await world.client.get(f"/api/v1/images/{image_id}/thumbnail")).status == 200
+        found = await world.search(text="red")
+    ratings = ((found["jwt"], 4), (found["matches"][0]["jwt"], 9), (found["jwt"], 10))
+    for token, rating in ratings:
+        await world.client.post("/api/v1/create-feedback", json={"user_feedback": rating, "jwt": token})
+    text = await (await world.client.get("/metrics")).text()
+    for cache in ("thumbnails", "text_embeddings"):
+        assert f'cache_lookups_total{{cache="{cache}",result="miss"}} 1.0' in text
+        assert f'cache_lookups_total{{cache="{cache}",result="hit"}} 2.0' in text
+    assert 'feedback_rating_sum{about="search"} 4.0' in text
+    assert 'feedback_rating_bucket{about="image",le="8.0"} 0.0' in text
+    assert 'feedback_rating_bucket{about="image",le="9.0"} 1.0' in text
+    assert 'feedback_rating_count{about="image"} 1.0' in text
+
+
 async def _event(answer: Any) -> tuple[str, dict[str, Any]]:
     kind = (await answer.content.readline()).decode().removeprefix("event: ").strip()
     data = (await answer.content.readline()).decode().removeprefix("data: ")
