@@ -129,7 +129,8 @@ class Reranking:
             with suppress(Unavailable):
                 await self._learn([self._waiting.popleft()])
         self._loaded = True
-        log.info("feedback_loaded", judgements={collection: len(held) for collection, held in self._spaces.items()})
+        level = log.info if self._spaces else log.debug
+        level("feedback_loaded", judgements={collection: len(held) for collection, held in self._spaces.items()})
 
     async def _from_where(self) -> int:
         try:
