@@ -24,6 +24,7 @@ export class Chips {
   #chip({ said, remove, image_id: imageId }) {
     const text = make("span", { class: "name" }, said);
     const thumbnail = imageId ? make("img", { src: api.thumbnail(imageId), alt: "" }) : null;
+    thumbnail?.addEventListener("error", () => thumbnail.remove());
     const button = make("button", { type: "button", class: "chip", "aria-label": `Remove: ${said}` }, thumbnail, text, icon(ICONS.close));
     button.addEventListener("click", () => {
       remove();

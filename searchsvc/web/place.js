@@ -67,7 +67,12 @@ export class Place {
 }
 
 function inWords([south, west, north, east]) {
-  const parallel = (degrees) => `${Math.abs(degrees).toFixed(2)}° ${degrees < 0 ? "S" : "N"}`;
-  const meridian = (degrees) => `${Math.abs(degrees).toFixed(2)}° ${degrees < 0 ? "W" : "E"}`;
-  return `${parallel(south)} – ${parallel(north)}, ${meridian(west)} – ${meridian(east)}`;
+  return `${between(south, north, "N", "S")}, ${between(west, east, "E", "W")}`;
+}
+
+/** The half of the earth is said once where both ends lie in it. */
+function between(low, high, positive, negative) {
+  const half = (degrees) => (degrees < 0 ? negative : positive);
+  const first = half(low) === half(high) ? "" : `° ${half(low)}`;
+  return `${Math.abs(low).toFixed(2)}${first} – ${Math.abs(high).toFixed(2)}° ${half(high)}`;
 }

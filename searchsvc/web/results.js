@@ -133,7 +133,7 @@ export class Results {
   /** A match and what is nearly the same, to leaf through; what went meanwhile is left out. */
   async #openGroup(match) {
     const found = await Promise.allSettled(match.near_duplicates.map((imageId) => api.image(imageId)));
-    const others = found.filter((one) => one.status === "fulfilled").map((one) => unranked(one.value));
+    const others = found.filter((one) => one.value?.paths.length).map((one) => unranked(one.value));
     this.#viewer.open([match, ...others], 0);
   }
 
@@ -142,10 +142,13 @@ export class Results {
     this.#settle(make("div", { class: "message" }, make("h2", {}, title), lines.map((line) => make("p", {}, line))));
   }
 
+  /** What was focused goes; the next key goes on from where it was. */
   #settle(...content) {
+    const focused = this.#box.contains(document.activeElement);
     this.#box.classList.remove("stale");
     this.#box.setAttribute("aria-busy", "false");
     this.#box.replaceChildren(...content);
+    if (focused) this.#box.focus({ preventScroll: true });
   }
 }
 

@@ -62,12 +62,12 @@ export class Search {
   /** More like a match, beside what is asked already. */
   more(match) {
     this.#examples.more({ image_id: match.image_id, segment: match.segment?.n });
-    this.run();
+    this.#turn();
   }
 
   less(match) {
     this.#examples.less({ image_id: match.image_id, segment: match.segment?.n });
-    this.run();
+    this.#turn();
   }
 
   /** By an indexed picture or a part of it, instead of what is asked now; filters and options stay. */
@@ -75,13 +75,13 @@ export class Search {
     this.#words.clear();
     this.#pictures.clear();
     this.#examples.askBy(source);
-    this.run();
+    this.#turn();
   }
 
   /** Only what was taken near a place. */
   around(place) {
     this.#filters.around(place);
-    this.run();
+    this.#turn();
   }
 
   /** Offer the models that can be asked. */
@@ -110,6 +110,12 @@ export class Search {
       if (!quiet) say(problem.message);
       if (problem.retryAfterS) this.#retry = setTimeout(() => this.run({ keepAddress: true, quiet: true }), problem.retryAfterS * 1000);
     }
+  }
+
+  /** From somewhere among the results: what is found now begins at the top. */
+  #turn() {
+    window.scrollTo({ top: 0 });
+    this.run();
   }
 
   async #ask(asked, signal) {

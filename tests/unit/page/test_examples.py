@@ -32,6 +32,7 @@ async def test_a_tile_takes_more_and_less_and_their_chips_take_it_back(site: Sit
     await tile.get_by_role("button", name="More like red.png").click()
     await expect(page.get_by_role("button", name="Remove: more like red.png")).to_be_visible()
     await page.get_by_role("button", name="Less like blue.png").press("Enter")
+    await expect(page.get_by_role("region", name="Results")).to_be_focused()
     await expect(page.locator(".tile .name")).to_have_text(["green.png"])
     assert page.url.endswith(f"/?q=red+blue&like={ids['red']}&unlike={ids['blue']}")
 
@@ -57,6 +58,23 @@ async def test_a_liked_picture_that_is_gone_says_so(site: Site) -> None:
     await expect(page.get_by_role("alert")).to_contain_text("there is no such image")
     await page.get_by_role("button", name="Remove: more like a picture that is gone").click()
     await expect(page.get_by_role("heading", name="Nothing found")).to_be_visible()
+
+
+async def test_dropped_pictures_are_searched_with_together_and_not_stored(site: Site) -> None:
+    await site.add(picture("red"), "red.png")
+    page = await site.open()
+    await page.evaluate("""() => {
+        const drag = (kind, where, files) => where.dispatchEvent(new DragEvent(kind, { dataTransfer: files, bubbles: true, cancelable: true }));
+        const files = new DataTransfer();
+        for (const name of ["one.png", "two.png"]) files.items.add(new File(["no picture"], name, { type: "image/png" }));
+        drag("dragenter", document.body, files);
+        drag("drop", document.querySelector("[data-purpose=search]"), files);
+    }""")
+    for name in ("one", "two"):
+        await expect(page.get_by_role("button", name=f"Remove the query picture {name}.png")).to_be_visible()
+    await expect(page.get_by_role("alert")).to_contain_text("no picture")
+    await expect(page.locator("#drop")).to_be_hidden()
+    assert [path.name for path in site.images.iterdir()] == ["red.png"]
 
 
 async def test_several_query_pictures_are_one_question_and_each_can_go(site: Site) -> None:

@@ -49,7 +49,7 @@ async def test_a_filter_narrows_the_results_stands_in_the_address_and_goes_by_it
         ("File name", "IMG_*", "name=IMG_*", "named IMG_*"),
         ("Megapixels, at least", "0.04", "mp=0.04", "0.04 megapixels or more"),
         ("Taken from", "2024-01-01", "from=2024-01-01", "from 2024-01-01"),
-        ("until", "2030-01-01", "to=2030-01-01", "until 2030-01-01"),
+        ("Taken until", "2030-01-01", "to=2030-01-01", "until 2030-01-01"),
         ("Object", "half", "label=half", "shows half"),
     ],
 )
@@ -107,7 +107,7 @@ async def test_a_place_needs_four_sides_and_can_be_that_of_a_picture(site: Site)
     await page.get_by_role("button", name="Near this place").click()
     await expect(page.locator(".tile")).to_have_count(2)
     assert page.url.endswith("box=41.855%2C12.44%2C41.945%2C12.56")
-    await page.get_by_role("button", name="Remove: taken in 41.85° N – 41.95° N, 12.44° E – 12.56° E").click()
+    await page.get_by_role("button", name="Remove: taken in 41.85 – 41.95° N, 12.44 – 12.56° E").click()
     await expect(page.locator(".tile")).to_have_count(3)
 
 
