@@ -22,15 +22,14 @@ _LARGEST_BYTES = 4 * 2**20
 
 
 class Continuation(Wire):
-    """Where an answer goes on, or begins: behind `place`; or, where matches are arranged anew, without what was `shown`, up to `last`."""
+    """Where an answer goes on, or begins: behind `place`; or, where matches are arranged anew, among those of at least the score `least`."""
 
     question: Question
     top_k: int
     place: Place | None = None
     shown: tuple[str, ...] = ()
-    """Keys of matches."""
-    last: Place | None = None
-    """The end of the pool."""
+    """Keys of the matches before, where matches are arranged anew."""
+    least: float | None = None
     until_s: int = 0
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from searchsvc.arrangement import POOL, Group, arranged
 from searchsvc.cursors import Continuation
-from searchsvc.ranking import Place, Ranked, Ranking
+from searchsvc.ranking import NOISE, Place, Ranked, Ranking
 
 _NEWCOMERS = 64
 _MOST_NEWCOMERS = 1024
@@ -46,12 +46,14 @@ class Pager:
         first_rank = going.rank + skip + 1
         further = None
         if more and found:
-            place = Place(score=found[-1].score, key=found[-1].key, rank=first_rank + len(found) - 1)
+            place = Place.behind(found, going.place, rank=first_rank + len(found) - 1)
+            if skip:
+                place = place.model_copy(update={"near": None})
             further = going.model_copy(update={"place": place})
         return Page([Shown(one) for one in found], first_rank, further)
 
     async def _of_pool(self, going: Continuation, skip: int) -> Page:
-        pool, last = await self._pool(going)
+        pool, least = await self._pool(going)
         shown = set(going.shown)
         groups = arranged(
             [one.score for one in pool],
@@ -64,22 +66,24 @@ class Pager:
         further = None
         if len(groups) > end:
             keys = (pool[group.index].key for group in groups[:end])
-            further = going.model_copy(update={"shown": (*going.shown, *keys), "last": last})
+            further = going.model_copy(update={"shown": (*going.shown, *keys), "least": least})
         return Page([_shown(pool, group) for group in groups[skip:end]], going.rank + skip + 1, further)
 
-    async def _pool(self, going: Continuation) -> tuple[list[Ranked], Place | None]:
-        """The best matches. Later pages have the pool of the first one, less what went, and with what came into it."""
-        question, last = going.question, going.last
-        if last is None:
-            # a first page, or one of an answer that had less than a pool
+    async def _pool(self, going: Continuation) -> tuple[list[Ranked], float | None]:
+        """The best matches, and the least score among them where there are more.
+
+        Later pages have the pool of the first one, less what went, and with what came into it.
+        """
+        question, least = going.question, going.least
+        if least is None:
             pool, more = await self._ranking.behind(question, None, POOL, with_vectors=True)
-            return pool, Place(score=pool[-1].score, key=pool[-1].key, rank=len(pool)) if more else None
+            return pool, pool[-1].score if more else None
         count = POOL + _NEWCOMERS
         while True:
             found, more = await self._ranking.behind(question, None, count, with_vectors=True)
-            pool = [one for one in found if one.order <= last.order]
+            pool = [one for one in found if one.score >= least - NOISE]
             if not more or len(pool) < len(found) or count >= POOL + _MOST_NEWCOMERS:
-                return pool, last
+                return pool, least
             count += _MOST_NEWCOMERS
 
 

@@ -1,7 +1,8 @@
 """In which order a question's matches come, and how to go on behind one of them while pictures come and go.
 
 The order is by score, then by key, and nothing but the question and the point decides either: so the place behind a match is the
-same before and after others arrived or left (keyset pagination), whatever number it has by then.
+same before and after others arrived or left (keyset pagination), whatever number it has by then. Engines repeat a score to the last
+bit only on the same processor and for the same batch, so a place also knows which matches of about its score were shown.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from searchsvc.question import Question
 REGION_SHARE = 0.6
 """How far a best region that is better raises the score of its picture, of the way up to its own: measured, see docs/explanation/ways-to-ask.md."""
 
+NOISE = 1e-5
+"""By how much the score of the same point and question may differ from one time to the next."""
+
+_MOST_NEAR = 1000
 _SLACK = 16
 _HITS_AN_IMAGE = 4
 _MOST_HITS = 2**16
@@ -40,15 +45,33 @@ class Ranked:
 
 
 class Place(Wire):
-    """Behind which match to go on. `rank` is how many were before it and with it, when it was shown."""
+    """Behind which match to go on. `rank` is how many were before it and with it, when it was shown.
+
+    `near` are the keys of all shown matches that a repeated search might score like it; None where they are not known, or too
+    many: then the order alone decides.
+    """
 
     score: float
     key: str
     rank: int
+    near: frozenset[str] | None = None
 
-    @property
-    def order(self) -> tuple[float, str]:
-        return -self.score, self.key
+    @classmethod
+    def behind(cls, shown: Sequence[Ranked], before: Place | None, *, rank: int) -> Place:
+        """Behind the last of the matches shown now, the others having been shown up to `before`."""
+        last = shown[-1]
+        reach = last.score + 2 * NOISE
+        near = frozenset(one.key for one in shown if one.score <= reach)
+        if before is not None and before.score <= reach:
+            near = None if before.near is None else near | before.near
+        if near is not None and len(near) > _MOST_NEAR:
+            near = None
+        return cls(score=last.score, key=last.key, rank=rank, near=near)
+
+    def precedes(self, one: Ranked) -> bool:
+        if self.near is None:
+            return (-self.score, self.key) < one.order
+        return one.score <= self.score + NOISE and one.key not in self.near
 
 
 class Ranking:
@@ -80,7 +103,7 @@ class Ranking:
         limit = count + 2 * _SLACK
         while True:
             hits = await self._query(question, limit=limit, offset=start, with_vectors=with_vectors)
-            if place is not None and start > 0 and (not hits or hits[0].score <= place.score):
+            if place is not None and start > 0 and (not hits or hits[0].score <= place.score + 2 * NOISE):
                 start, limit = max(0, start - limit), 2 * limit
                 continue
             ended = len(hits) < limit or limit >= _MOST_HITS
@@ -155,8 +178,8 @@ def cosine(one: Vector, other: Vector) -> float:
 
 def _page(ranked: Sequence[Ranked], place: Place | None, *, above: float | None) -> list[Ranked]:
     """Those behind the place, in order; with `above`, as far as no match that was not seen can come between them."""
-    settled = [one for one in ranked if above is None or one.score > above]
-    return sorted((one for one in settled if place is None or one.order > place.order), key=lambda one: one.order)
+    settled = [one for one in ranked if above is None or one.score > above + NOISE]
+    return sorted((one for one in settled if place is None or place.precedes(one)), key=lambda one: one.order)
 
 
 def _is_region(hit: Hit) -> bool:
