@@ -138,3 +138,12 @@ async def test_without_is_a_chip_like_every_other_condition(site: Site) -> None:
     assert page.url.endswith("/?q=red&without=people")
     await page.get_by_role("button", name="Remove: without people").click()
     await expect(page.get_by_label("In force")).to_be_hidden()
+
+
+async def test_a_filter_that_cannot_be_is_said_by_the_service_and_goes_by_its_chip(site: Site) -> None:
+    await site.add(picture("red"), "red.png")
+    page = await site.open("/?q=red&mp=-5")
+    await expect(page.get_by_role("alert")).to_contain_text("filter.size.min_megapixels")
+    await page.get_by_role("button", name="Search", exact=True).click()
+    await page.get_by_role("button", name="Remove: -5 megapixels or more").click()
+    await found(page, "red.png")
