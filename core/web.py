@@ -54,6 +54,7 @@ _REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 _SPAN: web.RequestKey[tracing.Span] = web.RequestKey("span", tracing.Span)
 _BEGUN: web.RequestKey[tuple[int, float]] = web.RequestKey("begun", tuple)
 _ROUTINE: web.RequestKey[bool] = web.RequestKey("routine", bool)
+_WATCHED = ("/health", "/metrics")
 _CALLER_LEFT = 499
 _READING = {hdrs.METH_GET, hdrs.METH_HEAD}
 _LONGEST_PATH = 200
@@ -142,7 +143,7 @@ def make_application(
 
     What is read from routes that begin with one of `routine` is asked for by programs and pages on their own: it is logged if it fails.
     """
-    middleware = _outermost(HttpMetrics(registry, service), routine=("/health", "/metrics", *routine))
+    middleware = _outermost(HttpMetrics(registry, service), routine=routine)
     app = web.Application(middlewares=[middleware], client_max_size=client_max_size)
     app.on_response_prepare.append(_tell_ids)
     return app
@@ -167,7 +168,7 @@ def _outermost(metrics: HttpMetrics, *, routine: tuple[str, ...]) -> Any:
                 status = status or begun_as
                 metrics.observe(request.method, route, status, begun_at - started)
                 unasked = request.get(_ROUTINE) or (route.startswith(routine) and request.method in _READING)
-                level = log.debug if unasked and status < 400 else log.info
+                level = log.debug if route.startswith(_WATCHED) or (unasked and status < 400) else log.info
                 ms = round((ended - started) * 1000, 1)
                 level("request_answered", method=request.method, route=route, status=status, ms=ms, **_also(request, span))
 
