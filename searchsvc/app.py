@@ -27,6 +27,7 @@ from searchsvc.folder import PictureFolder
 from searchsvc.headers import add_security_headers
 from searchsvc.metrics import SearchMetrics
 from searchsvc.models import QueryModels
+from searchsvc.paging import Pager
 from searchsvc.pictures import PictureReader
 from searchsvc.question import Questions
 from searchsvc.ranking import Ranking
@@ -108,6 +109,7 @@ async def _services(
     status = StatusReader(catalog=catalog, embedder=embedder, writing_needs_key=access.needs_key)
     feedback_store = await stack.enter_async_context(FeedbackStore(settings.data_dir / "feedback.sqlite"))
     reranking = await stack.enter_async_context(Reranking(settings.feedback_reranking, store=feedback_store, vectors=vectors))
+    ranking = Ranking(vectors)
     models = QueryModels(embedder, metrics)
     questions = Questions(
         models, vectors=vectors, catalog=catalog, folder=folder, reading=reading, max_file_bytes=settings.max_image_bytes
@@ -135,7 +137,8 @@ async def _services(
         searcher=Searcher(
             models=models,
             questions=questions,
-            ranking=Ranking(vectors),
+            ranking=ranking,
+            pager=Pager(ranking, near_duplicate=settings.near_duplicate_similarity),
             reranking=reranking,
             cursors=Cursors(key, ttl_s=settings.jwt_ttl_s),
             signer=signer,

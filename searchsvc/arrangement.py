@@ -13,9 +13,6 @@ from core.schemas import Vector
 POOL = 200
 """How many of the best matches are arranged anew; behind them nothing follows."""
 
-NEAR_DUPLICATE = 0.97
-"""Least cosine similarity of two pictures that count as one."""
-
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -26,25 +23,28 @@ class Group:
 
 
 def arranged(
-    relevance: Sequence[float], vectors: Sequence[Vector], shown: Sequence[int], *, collapse: bool, diversity: float
+    relevance: Sequence[float], vectors: Sequence[Vector], shown: Sequence[int], *, collapse_from: float | None, diversity: float
 ) -> list[Group]:
     """All that is still to be shown, in the order to show it; what `shown` matches already stand for is left out.
 
-    `relevance` is in falling order, `vectors` have length 1, and indices are into both.
+    `relevance` is in falling order, `vectors` have length 1, and indices are into both. Two whose cosine is `collapse_from` or
+    more count as one; with None, each stands for itself.
     """
     similar = np.clip(np.stack(vectors) @ np.stack(vectors).T, -1.0, 1.0) if len(vectors) else np.zeros((0, 0), np.float32)
-    groups = _groups(similar, shown) if collapse else {n: [] for n in range(len(relevance)) if n not in set(shown)}
+    groups = {n: list[int]() for n in range(len(relevance)) if n not in set(shown)}
+    if collapse_from is not None:
+        groups = _groups(similar >= collapse_from, shown)
     order = list(groups) if diversity == 0 else _varied(np.asarray(relevance), similar, list(groups), shown, diversity)
     return [Group(index, tuple(groups[index])) for index in order]
 
 
-def _groups(similar: NDArray[np.float32], shown: Sequence[int]) -> dict[int, list[int]]:
+def _groups(same: NDArray[np.bool_], shown: Sequence[int]) -> dict[int, list[int]]:
     """By the best of each group, what else belongs to it. A match joins the first group whose best one it is like."""
     best, others = list(shown), dict[int, list[int]]()
-    for n in range(len(similar)):
+    for n in range(len(same)):
         if n in shown:
             continue
-        like = next((one for one in best if similar[n, one] >= NEAR_DUPLICATE), None)
+        like = next((one for one in best if same[n, one]), None)
         if like is None:
             best.append(n)
             others[n] = []

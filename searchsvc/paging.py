@@ -32,8 +32,11 @@ class Page:
 
 
 class Pager:
-    def __init__(self, ranking: Ranking) -> None:
+    """`near_duplicate` is the least cosine similarity of two matches that count as one."""
+
+    def __init__(self, ranking: Ranking, *, near_duplicate: float) -> None:
         self._ranking = ranking
+        self._near_duplicate = near_duplicate
 
     async def page(self, going: Continuation, *, skip: int = 0) -> Page:
         """The next matches, behind `skip` others. Raises VectorsUnavailable."""
@@ -59,7 +62,7 @@ class Pager:
             [one.score for one in pool],
             [one.hit.vector for one in pool if one.hit.vector is not None],
             [n for n, one in enumerate(pool) if one.key in shown],
-            collapse=going.question.collapse,
+            collapse_from=self._near_duplicate if going.question.collapse else None,
             diversity=going.question.diversity,
         )
         end = skip + going.top_k

@@ -61,9 +61,9 @@ class Place(Wire):
         """Behind the last of the matches shown now, the others having been shown up to `before`."""
         last = shown[-1]
         reach = last.score + 2 * NOISE
-        near = frozenset(one.key for one in shown if one.score <= reach)
+        near: frozenset[str] | None = frozenset(one.key for one in shown if one.score <= reach)
         if before is not None and before.score <= reach:
-            near = None if before.near is None else near | before.near
+            near = None if before.near is None or near is None else near | before.near
         if near is not None and len(near) > _MOST_NEAR:
             near = None
         return cls(score=last.score, key=last.key, rank=rank, near=near)

@@ -41,6 +41,7 @@ class Searcher:
         models: QueryModels,
         questions: Questions,
         ranking: Ranking,
+        pager: Pager,
         reranking: Reranking,
         cursors: Cursors,
         signer: TokenSigner,
@@ -48,7 +49,7 @@ class Searcher:
     ) -> None:
         self._models = models
         self._questions = questions
-        self._pager = Pager(ranking)
+        self._pager = pager
         self._explainer = Explainer(ranking)
         self._reranking = reranking
         self._cursors = cursors

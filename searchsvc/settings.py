@@ -25,7 +25,9 @@ class SearchSettings(FolderSettings):
         repr=False,
         description="key of the feedback tokens (HS256, at least 32 bytes); unset: made once and kept in `DATA_DIR/jwt_secret`",
     )
-    jwt_ttl_s: int = Field(default=86_400, ge=1, le=31_536_000, description="how long a search can be rated")
+    jwt_ttl_s: int = Field(
+        default=86_400, ge=1, le=31_536_000, description="how long a search can be rated, and its pages be gone through"
+    )
     jwt_issuer: str = Field(default="imagesearch", min_length=1, description="`iss` of the feedback tokens")
     jwt_audience: str = Field(default="imagesearch-feedback", min_length=1, description="`aud` of the feedback tokens")
 
@@ -37,6 +39,13 @@ class SearchSettings(FolderSettings):
         default="known",
         description="whose ratings turn the same and near-same queries: nobody's, those of API keys (without keys, of this machine on"
         " loopback), or everybody's",
+    )
+
+    near_duplicate_similarity: float = Field(
+        default=0.96,
+        gt=0,
+        le=1,
+        description="least cosine similarity of two pictures that `collapse` takes for one; suits `starter`",
     )
 
     max_uploads: int = Field(default=8, ge=1, le=256, description="pictures received at once; more are refused with 503")

@@ -108,7 +108,7 @@ def question(query: Vector, scope: Scope, *, collapse: bool = False, diversity: 
 
 async def all_pages(album: Album, asked: Question, *, top_k: int, turnover: int) -> tuple[list[Shown], set[str], set[str]]:
     """What was shown; and of the images that were there in the beginning, those that stayed, and those that went."""
-    pager = Pager(Ranking(album.store))
+    pager = Pager(Ranking(album.store), near_duplicate=0.97)
     first, gone, shown = set(album.vectors), set[str](), list[Shown]()
     going: Continuation | None = Continuation(question=asked, top_k=top_k)
     while going is not None:
@@ -173,7 +173,7 @@ async def test_a_varied_answer_ends_with_its_pool_and_newcomers_push_nothing_out
     query = np.array([0.8, 0.6, 0, 0], np.float32)
     asked = question(query, "images", diversity=0.25)
     plain, _ = await Ranking(store).behind(asked, None, 200)
-    pager = Pager(Ranking(store))
+    pager = Pager(Ranking(store), near_duplicate=0.97)
     page = await pager.page(Continuation(question=asked, top_k=50))
     shown = [one.ranked.key for one in page.matches]
     await album.add(100)
@@ -188,7 +188,7 @@ async def test_skipping_by_number_gives_the_same_as_paging_where_nothing_changes
     album = Album(store, 5)
     await store.ensure(SPACE)
     await album.add(40)
-    pager = Pager(Ranking(store))
+    pager = Pager(Ranking(store), near_duplicate=0.97)
     for scope in ("images", "both"):
         asked = question(np.array([0.6, 0, 0.8, 0], np.float32), scope)
         whole = await pager.page(Continuation(question=asked, top_k=40))
