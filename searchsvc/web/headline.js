@@ -2,7 +2,8 @@
 
 export function headline({ text, pictures, image_id: imageId, like }) {
   const yours = pictures.length > 1 ? `your ${pictures.length} pictures` : "your picture";
-  const by = pictures.length ? yours : imageId ? "one of your pictures" : like ? "some of your pictures" : "";
+  const stored = (imageId ? 1 : 0) + (like?.length ?? 0);
+  const by = pictures.length ? yours : stored ? `${stored === 1 ? "one" : "some"} of your pictures` : "";
   if (text && by) return `“${text}”, like ${by}`;
   if (text) return `“${text}”`;
   if (pictures.length) return `Similar to ${yours}`;

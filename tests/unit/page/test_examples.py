@@ -17,7 +17,7 @@ async def test_more_like_this_joins_the_words_and_leaves_the_picture_itself_out(
     page = await site.open("/?q=red")
     await page.get_by_role("button", name="red.png, score").click()
     await page.get_by_role("button", name="More like this").click()
-    await expect(page.get_by_role("heading", name="“red”, like some of your pictures")).to_be_visible()
+    await expect(page.get_by_role("heading", name="“red”, like one of your pictures")).to_be_visible()
     await expect(page.locator(".tile .name")).to_have_text("twin.png")
     assert page.url.endswith(f"/?q=red&like={red}")
     await page.go_back()
