@@ -19,7 +19,16 @@ from tests.fakes import FakeCatalog, FakeEmbedder, FakeVectorStore, picture
 from tests.unit.searchsvc.conftest import World
 
 CHECKED_IN = Path(__file__).resolve().parents[3] / "docs" / "reference" / "openapi.json"
-PAGES = {"/", "/static/{name}", "/docs", "/docs/files/start.js", "/docs/files/{name}", "/redoc", "/openapi.json"}
+PAGES = {
+    "/",
+    "/static/{name}",
+    "/docs",
+    "/docs/files/start.js",
+    "/docs/files/redoc.standalone.js",
+    "/docs/files/{name}",
+    "/redoc",
+    "/openapi.json",
+}
 """For people, not for programs."""
 
 
