@@ -53,7 +53,7 @@ _REQUEST_ID_HEADER = "X-Request-ID"
 _REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 _SPAN: web.RequestKey[tracing.Span] = web.RequestKey("span", tracing.Span)
 _BEGUN: web.RequestKey[tuple[int, float]] = web.RequestKey("begun", tuple)
-_ROUTINE: web.RequestKey[bool] = web.RequestKey("routine", bool)
+_TOLD_ELSEWHERE: web.RequestKey[bool] = web.RequestKey("told_elsewhere", bool)
 _WATCHED = ("/health", "/metrics")
 _CALLER_LEFT = 499
 _READING = {hdrs.METH_GET, hdrs.METH_HEAD}
@@ -167,17 +167,24 @@ def _outermost(metrics: HttpMetrics, *, routine: tuple[str, ...]) -> Any:
                 begun_as, begun_at = request.get(_BEGUN, (_CALLER_LEFT, ended))  # one who leaves a stream has got an answer
                 status = status or begun_as
                 metrics.observe(request.method, route, status, begun_at - started)
-                unasked = request.get(_ROUTINE) or (route.startswith(routine) and request.method in _READING)
-                level = log.debug if route.startswith(_WATCHED) or (unasked and status < 400) else log.info
+                told_at = _told_at(request, route, status, routine)
                 ms = round((ended - started) * 1000, 1)
-                level("request_answered", method=request.method, route=route, status=status, ms=ms, **_also(request, span))
+                told_at("request_answered", method=request.method, route=route, status=status, ms=ms, **_also(request, span))
 
     return middleware
 
 
-def note_routine(request: web.Request) -> None:
-    """This request is part of something that gets its own line in the log elsewhere."""
-    request[_ROUTINE] = True
+def _told_at(request: web.Request, route: str, status: int, routine: tuple[str, ...]) -> Callable[..., None]:
+    """Whether somebody who reads the log wants to know."""
+    unasked = route.startswith(routine) and request.method in _READING and status < 400
+    told_elsewhere = request.get(_TOLD_ELSEWHERE, False) and status < 500
+    level: Callable[..., None] = log.debug if unasked or told_elsewhere or route.startswith(_WATCHED) else log.info
+    return level
+
+
+def note_told_elsewhere(request: web.Request) -> None:
+    """What becomes of this request is told by a line of the caller's own, unless it fails by a fault of this service."""
+    request[_TOLD_ELSEWHERE] = True
 
 
 def _also(request: web.Request, span: tracing.Span) -> dict[str, str]:

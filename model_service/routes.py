@@ -11,7 +11,7 @@ from aiohttp import web
 
 from core.errors import ImageRejected, InvalidRequest, Reason
 from core.schemas import BBox, EmbedTextRequest, EngineState, Health, Priority, SegmentMode
-from core.web import json_answer, note_routine, read_json
+from core.web import json_answer, note_told_elsewhere, read_json
 from model_service.engine import Engine
 
 ENGINE: web.AppKey[Engine] = web.AppKey("engine", Engine)
@@ -30,7 +30,7 @@ async def analyse(request: web.Request) -> web.Response:
     priority = _option(request, "priority", Priority, Priority.INGEST)
     region = _region(request.query["region"]) if "region" in request.query else None
     if priority is Priority.INGEST:
-        note_routine(request)  # of what became of the picture the watcher tells
+        note_told_elsewhere(request)  # by the watcher, with the file's name
     with engine.admitted(priority):
         async with asyncio.timeout(request.app[REQUEST_TIMEOUT_S]):  # a body that never ends must not keep its place for ever
             try:

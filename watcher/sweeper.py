@@ -22,6 +22,8 @@ _PAGE = 200
 _AT_ONCE = 8
 _FLUSH_AFTER_S = 2.0
 _RETRY_S = 2.0
+_TOGETHER_S = 0.02
+"""A rename is seen as a new path and a lost one: within this time they are followed at once."""
 _GRACES_WITHOUT_CALM = 15
 _LONGEST_SLEEP_S = 60.0
 
@@ -71,6 +73,7 @@ class Sweeper:
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._wake.wait()
+                    await asyncio.sleep(_TOGETHER_S)
 
     async def finish(self) -> None:
         """Make everything written so far survive a power cut."""

@@ -17,7 +17,7 @@ log = structlog.get_logger()
 log.info("nothing_asked")
 with tracing.within(tracing.continued(["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"])):
     with structlog.contextvars.bound_contextvars(request_id="mine"):
-        log.info("thing_asked", parent_span_id="00f067aa0ba902b7")
+        log.info("thing_asked", image_id="0123456789abcdef", parent_span_id="00f067aa0ba902b7")
     logging.getLogger("a.library").warning("library_spoke")
 thread = threading.Thread(target=lambda: log.info("thread_spoke"))
 thread.start()
@@ -39,14 +39,24 @@ def test_a_line_for_programs_names_service_trace_and_span() -> None:
     assert (asked["trace_id"], asked["request_id"]) == ("4bf92f3577b34da6a3ce929d0e0e4736", "mine")
     assert asked["parent_span_id"] == "00f067aa0ba902b7"
     assert len(asked["span_id"]) == 16
-    assert list(asked) == ["timestamp", "level", "service", "event", "request_id", "trace_id", "span_id", "parent_span_id"]
+    assert list(asked) == [
+        "timestamp",
+        "level",
+        "service",
+        "event",
+        "image_id",
+        "request_id",
+        "trace_id",
+        "span_id",
+        "parent_span_id",
+    ]
+    assert asked["image_id"] == "0123456789abcdef"
     assert by_event["library_spoke"]["span_id"] == asked["span_id"]
     assert "trace_id" not in by_event["nothing_asked"].keys() | by_event["thread_spoke"].keys()
 
 
-def test_a_line_for_people_has_one_id() -> None:
+def test_a_line_for_people_is_short_and_has_one_id() -> None:
     nothing, asked, library, thread = _said("console")
-    assert "request_id=mine" in asked
-    assert "request_id=4bf92f3577b34da6a3ce929d0e0e4736" in library
-    assert "_id=" not in nothing + thread
-    assert "span" not in asked + library
+    assert asked.endswith("image_id=0123456789ab service=some request_id=mine")
+    for line in (nothing, library, thread):
+        assert line.endswith("service=some")

@@ -195,18 +195,16 @@ async def test_one_line_a_request_and_none_for_what_is_polled_unless_it_fails(
     assert [(line["event"], line["status"], line["log_level"]) for line in logs] == [("request_answered", status, level)]
 
 
-async def test_a_request_that_is_part_of_something_else_is_told_only_if_it_fails(aiohttp_client: ClientFactory) -> None:
+async def test_a_request_that_its_caller_tells_of_is_told_only_if_this_service_fails(aiohttp_client: ClientFactory) -> None:
     async def handler(request: web.Request) -> web.Response:
-        ours.note_routine(request)
-        if request.match_info["name"] == "bad":
-            raise NotFound("m")
-        return web.Response()
+        ours.note_told_elsewhere(request)
+        return web.Response(status=int(request.match_info["name"]))
 
     client = await _client(aiohttp_client, handler)
     with capture_logs() as logs:
-        for name in ("good", "bad"):
-            await client.post(f"/things/{name}")
-    assert [(line["status"], line["log_level"]) for line in logs] == [(200, "debug"), (404, "info")]
+        for status in (200, 422, 503):
+            await client.post(f"/things/{status}")
+    assert [(line["status"], line["log_level"]) for line in logs] == [(200, "debug"), (422, "debug"), (503, "info")]
 
 
 async def test_where_nothing_stands_the_line_says_what_was_asked_for(aiohttp_client: ClientFactory) -> None:
