@@ -17,17 +17,21 @@ from imagesearch.errors import (
     Unintelligible,
     Unreachable,
 )
+from imagesearch.question import Question
 from imagesearch.results import Added, Progress
 from imagesearch.steps import Retrying
 from searchsvc.filter_schema import SearchFilter
 from searchsvc.schemas import ImageView, StatusAnswer, UploadAnswer
-from searchsvc.search_schema import MatchView, SearchAnswer, SegmentView
+from searchsvc.search_schema import CompareAnswer, ComparedImage, Explanation, MatchView, SearchAnswer, SegmentView, TermView
 
 __all__ = [
     "Added",
     "AsyncClient",
     "Client",
+    "CompareAnswer",
+    "ComparedImage",
     "Conflict",
+    "Explanation",
     "FailurePage",
     "ImageSearchError",
     "ImageState",
@@ -35,12 +39,14 @@ __all__ = [
     "MatchView",
     "NotFound",
     "Progress",
+    "Question",
     "Refused",
     "Retrying",
     "SearchAnswer",
     "SearchFilter",
     "SegmentView",
     "StatusAnswer",
+    "TermView",
     "Unauthorized",
     "Unavailable",
     "Unintelligible",

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from imagesearch.operations import Operations, Pages
+from imagesearch.operations import Operations
 from imagesearch.steps import Pause, Retrying, Send, Steps, Work
 from searchsvc.search_schema import SearchAnswer
 
@@ -66,30 +66,6 @@ def _awaited(
     return method
 
 
-def _blocking_pages(
-    operation: Callable[Concatenate[Operations, P], Pages],
-) -> Callable[Concatenate[Client, P], Iterator[SearchAnswer]]:
-    @wraps(operation)
-    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[SearchAnswer]:
-        pages = operation(self._connection.operations, *args, **kwargs)
-        while (page := self._run(pages.next_page())) is not None:
-            yield page
-
-    return method
-
-
-def _awaited_pages(
-    operation: Callable[Concatenate[Operations, P], Pages],
-) -> Callable[Concatenate[AsyncClient, P], AsyncIterator[SearchAnswer]]:
-    @wraps(operation)
-    async def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[SearchAnswer]:
-        pages = operation(self._connection.operations, *args, **kwargs)
-        while (page := await self._run(pages.next_page())) is not None:
-            yield page
-
-    return method
-
-
 class Client:
     """Blocks. A context manager; one may be shared by threads."""
 
@@ -123,7 +99,9 @@ class Client:
         self._http.close()
 
     search = _blocking(Operations.search)
-    pages = _blocking_pages(Operations.pages)
+    ask = _blocking(Operations.ask)
+    more = _blocking(Operations.more)
+    compare = _blocking(Operations.compare)
     rate = _blocking(Operations.rate)
     export = _blocking(Operations.export)
     upload = _blocking(Operations.upload)
@@ -136,6 +114,13 @@ class Client:
     delete = _blocking(Operations.delete)
     status = _blocking(Operations.status)
     failures = _blocking(Operations.failures)
+
+    def pages(self, answer: SearchAnswer) -> Iterator[SearchAnswer]:
+        """An answer and all that follow, each asked for when it is its turn."""
+        page: SearchAnswer | None = answer
+        while page is not None:
+            yield page
+            page = self.more(page)
 
     def _run(self, steps: Steps[ResultT]) -> ResultT:
         outcome: object = None
@@ -191,7 +176,9 @@ class AsyncClient:
         await self._http.aclose()
 
     search = _awaited(Operations.search)
-    pages = _awaited_pages(Operations.pages)
+    ask = _awaited(Operations.ask)
+    more = _awaited(Operations.more)
+    compare = _awaited(Operations.compare)
     rate = _awaited(Operations.rate)
     export = _awaited(Operations.export)
     upload = _awaited(Operations.upload)
@@ -204,6 +191,13 @@ class AsyncClient:
     delete = _awaited(Operations.delete)
     status = _awaited(Operations.status)
     failures = _awaited(Operations.failures)
+
+    async def pages(self, answer: SearchAnswer) -> AsyncIterator[SearchAnswer]:
+        """As `Client.pages`."""
+        page: SearchAnswer | None = answer
+        while page is not None:
+            yield page
+            page = await self.more(page)
 
     async def _run(self, steps: Steps[ResultT]) -> ResultT:
         outcome: object = None
@@ -231,7 +225,7 @@ class AsyncClient:
 
 def _request(http: httpx.Client | httpx.AsyncClient, step: Send) -> httpx.Request:
     headers = {"Accept": step.accept}
-    if step.file is None:
+    if not step.files:
         return http.build_request(step.method, step.path, params=step.query or None, json=step.json, headers=headers)
-    files = {"file": step.file}
+    files = [("file", file) for file in step.files]
     return http.build_request(step.method, step.path, data=dict(step.form or {}), files=files, headers=headers)

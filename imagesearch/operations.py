@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from os import PathLike
@@ -12,22 +12,20 @@ from typing import Literal, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from core.schemas import FailurePage
+from core.schemas import BBox, FailurePage
 from imagesearch.adding import Adding
 from imagesearch.errors import Unintelligible
 from imagesearch.pictures import Picture, gathered, read
+from imagesearch.question import DEFAULT_TOP_K, Example, Filter, Question
 from imagesearch.results import Added, OnProgress
 from imagesearch.steps import Retrying, Send, Steps, exchange, work
-from searchsvc.filter_schema import SearchFilter
 from searchsvc.schemas import FeedbackAnswer, ImageView, SegmentsAnswer, StatusAnswer, UploadAnswer
-from searchsvc.search_schema import MAX_OFFSET, MatchView, Scope, SearchAnswer
+from searchsvc.search_schema import CompareAnswer, MatchView, Scope, SearchAnswer
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 API = "/api/v1"
 ExportFormat = Literal["jsonl", "qrels", "topics"]
-Filter = SearchFilter | Mapping[str, object]
-"""`{"folder": ..., "label": ..., "date": {"from": ..., "to": ...}, "size": {...}}`, as docs/reference/api.md tells."""
 
 
 class Operations:
@@ -42,77 +40,79 @@ class Operations:
         self,
         text: str | None = None,
         *,
-        picture: Picture | None = None,
+        picture: Picture | Sequence[Picture] | None = None,
         image_id: str | None = None,
+        segment: int | None = None,
+        region: BBox | None = None,
+        like: Sequence[Example] = (),
+        unlike: Sequence[Example] = (),
         negative_text: str | None = None,
         scope: Scope = "images",
         filter: Filter | None = None,  # noqa: A002 - the API's word
-        top_k: int = 10,
+        top_k: int = DEFAULT_TOP_K,
         offset: int = 0,
         min_score: float | None = None,
         model: str | None = None,
+        collapse: bool = False,
+        diversity: float = 0,
+        explain: bool = False,
         feedback: bool = True,
     ) -> Steps[SearchAnswer]:
-        """Find pictures by words, by a picture, by an indexed image, or by several of these together; best first.
+        """Find pictures by words, by pictures or a part of one, by indexed images, or by several of these together; best first.
 
-        With `feedback` false it is answered as if nothing had been rated.
+        `Question` tells what each option means, `ask` the two that are not part of the question.
         """
-        asked: dict[str, object] = {
-            "text": text,
-            "image_id": image_id,
-            "negative_text": negative_text,
-            "scope": scope,
-            "filter": filter.model_dump(mode="json", by_alias=True, exclude_none=True)
-            if isinstance(filter, SearchFilter)
-            else filter,
-            "top_k": top_k,
-            "offset": offset,
-            "min_score": None if min_score is None else float(min_score),
-            "model": model,
-            "feedback": None if feedback else False,
-        }
-        given = {name: value for name, value in asked.items() if value is not None}
-        if picture is None:
-            return (yield from self._ask(SearchAnswer, Send("POST", f"{API}/search-image", json=given)))
-        file = yield from work(partial(read, picture))
-        form = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
-        return (yield from self._ask(SearchAnswer, Send("POST", f"{API}/search-image", form=form, file=file)))
+        question = Question(
+            text,
+            picture=picture,
+            image_id=image_id,
+            segment=segment,
+            region=region,
+            like=like,
+            unlike=unlike,
+            negative_text=negative_text,
+            scope=scope,
+            filter=filter,
+            top_k=top_k,
+            min_score=min_score,
+            collapse=collapse,
+            diversity=diversity,
+            explain=explain,
+            feedback=feedback,
+        )
+        return self.ask(question, model=model, offset=offset)
 
-    def pages(
-        self,
-        text: str | None = None,
-        *,
-        picture: Picture | None = None,
-        image_id: str | None = None,
-        negative_text: str | None = None,
-        scope: Scope = "images",
-        filter: Filter | None = None,  # noqa: A002 - the API's word
-        top_k: int = 100,
-        min_score: float | None = None,
-        model: str | None = None,
-        feedback: bool = True,
-    ) -> Pages:
-        """All that is found, a page of `top_k` after the other, until there is no more or the service counts no further.
+    def ask(self, question: Question, *, model: str | None = None, offset: int = 0) -> Steps[SearchAnswer]:
+        """As `search`, with a question that was made before. `model` is a name or collection; `offset` matches are skipped."""
+        how: dict[str, object] = {"offset": offset} if model is None else {"offset": offset, "model": model}
+        return self._asked(SearchAnswer, "search-image", question, how)
 
-        Each page is a search of its own. What has moved down because pictures arrived in between is not answered twice.
+    def more(self, answer: SearchAnswer | str, *, top_k: int | None = None) -> Steps[SearchAnswer | None]:
+        """The next page of an answer, or of its cursor; None where nothing follows.
+
+        The service has the whole question from the cursor, pictures included. Nothing comes twice or is passed over, though pictures
+        arrive and are rated in between. Raises Refused for a cursor that has expired, Conflict where other models answer by now.
         """
+        cursor = answer if isinstance(answer, str) else answer.cursor
+        if cursor is None:
+            return None
+        body: dict[str, object] = {"cursor": cursor} if top_k is None else {"cursor": cursor, "top_k": top_k}
+        return (yield from self._answer(SearchAnswer, Send("POST", f"{API}/search-image", json=body)))
 
-        def page(offset: int) -> Steps[SearchAnswer]:
-            return self.search(
-                text,
-                picture=picture,
-                image_id=image_id,
-                negative_text=negative_text,
-                scope=scope,
-                filter=filter,
-                top_k=top_k,
-                offset=offset,
-                min_score=min_score,
-                model=model,
-                feedback=feedback,
-            )
+    def compare(self, models: tuple[str, str], question: Question | str) -> Steps[CompareAnswer]:
+        """Ask two models the same, and see where each image stands with either."""
+        asked = Question(question) if isinstance(question, str) else question
+        return self._asked(CompareAnswer, "compare-models", asked, {"models": list(models)})
 
-        return Pages(page, step=top_k)
+    def _asked(self, model: type[ModelT], route: str, question: Question, how: Mapping[str, object]) -> Steps[ModelT]:
+        """As JSON, or as a form where pictures go along."""
+        said = {**question.fields(), **how}
+        pictures = question.pictures
+        if not pictures:
+            return (yield from self._answer(model, Send("POST", f"{API}/{route}", json=said)))
+        files = yield from work(lambda: tuple(map(read, pictures)))
+        form = {name: value if isinstance(value, str) else json.dumps(value) for name, value in said.items()}
+        return (yield from self._answer(model, Send("POST", f"{API}/{route}", form=form, files=files)))
 
     def rate(self, shown: SearchAnswer | MatchView | str, rating: int, *, image_id: str | None = None) -> Steps[str]:
         """Rate a search, one of its matches, or whatever a token is about, from 1 to 10; `image_id` picks one of a search's images.
@@ -123,7 +123,7 @@ class Operations:
         body: dict[str, object] = {"user_feedback": rating, "jwt": token}
         if image_id is not None:
             body["image_id"] = image_id
-        answer = yield from self._ask(FeedbackAnswer, Send("POST", f"{API}/create-feedback", json=body))
+        answer = yield from self._answer(FeedbackAnswer, Send("POST", f"{API}/create-feedback", json=body))
         return answer.feedback_id
 
     def export(self, format: ExportFormat = "jsonl", *, since: datetime | None = None) -> Steps[bytes]:  # noqa: A002 - the API's word
@@ -140,7 +140,8 @@ class Operations:
         """Add one picture. The service answers before it is indexed; the same bytes twice are one image."""
         own_name, content = yield from work(partial(read, picture))
         form = {"folder": folder} if folder else {}
-        return (yield from self._ask(UploadAnswer, Send("POST", f"{API}/images", form=form, file=(name or own_name, content))))
+        request = Send("POST", f"{API}/images", form=form, files=((name or own_name, content),))
+        return (yield from self._answer(UploadAnswer, request))
 
     def add(
         self,
@@ -169,11 +170,11 @@ class Operations:
 
     def image(self, image_id: str) -> Steps[ImageView]:
         """How far an image is, where it lies, and why it failed if it did. Raises NotFound."""
-        return self._ask(ImageView, Send("GET", _image(image_id)))
+        return self._answer(ImageView, Send("GET", _image(image_id)))
 
     def segments(self, image_id: str) -> Steps[SegmentsAnswer]:
         """The regions that were found in an image."""
-        return self._ask(SegmentsAnswer, Send("GET", f"{_image(image_id)}/segments"))
+        return self._answer(SegmentsAnswer, Send("GET", f"{_image(image_id)}/segments"))
 
     def file(self, image_id: str) -> Steps[bytes]:
         """The picture's file as it lies on the service's disk."""
@@ -195,14 +196,14 @@ class Operations:
 
     def status(self) -> Steps[StatusAnswer]:
         """How far the folder is, and which models answer."""
-        return self._ask(StatusAnswer, Send("GET", f"{API}/status"))
+        return self._answer(StatusAnswer, Send("GET", f"{API}/status"))
 
     def failures(self, *, limit: int = 100, offset: int = 0, ignored: bool = False) -> Steps[FailurePage]:
         """Files that are not indexed, and why; with `ignored` also those that are no pictures."""
         query = {"limit": str(limit), "offset": str(offset), "ignored": str(ignored).lower()}
-        return self._ask(FailurePage, Send("GET", f"{API}/failures", query=query))
+        return self._answer(FailurePage, Send("GET", f"{API}/failures", query=query))
 
-    def _ask(self, model: type[ModelT], request: Send) -> Steps[ModelT]:
+    def _answer(self, model: type[ModelT], request: Send) -> Steps[ModelT]:
         answer = yield from exchange(request, self._retrying)
         try:
             return model.model_validate_json(answer.content, extra="ignore")  # a newer service may say more
@@ -212,33 +213,6 @@ class Operations:
     def _content(self, request: Send) -> Steps[bytes]:
         answer = yield from exchange(request, self._retrying)
         return answer.content
-
-
-class Pages:
-    """A search's pages, one conversation each."""
-
-    def __init__(self, page: Callable[[int], Steps[SearchAnswer]], *, step: int) -> None:
-        self._page = page
-        self._step = step
-        self._offset = 0
-        self._seen: set[tuple[str, int | None]] = set()
-
-    def next_page(self) -> Steps[SearchAnswer | None]:
-        """None after the last."""
-        if self._offset > MAX_OFFSET:
-            return None
-        answer = yield from self._page(self._offset)
-        if not answer.matches:
-            return None
-        self._offset += self._step
-        return answer.model_copy(update={"matches": tuple(match for match in answer.matches if self._is_new(match))})
-
-    def _is_new(self, match: MatchView) -> bool:
-        found = (match.image_id, match.segment.n if match.segment else None)
-        if found in self._seen:
-            return False
-        self._seen.add(found)
-        return True
 
 
 def _image(image_id: str) -> str:

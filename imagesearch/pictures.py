@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path, PurePosixPath
@@ -33,6 +33,15 @@ def read(picture: Picture) -> tuple[str, bytes]:
         path = Path(picture)
         return printable(path.name), path.read_bytes()
     return "picture", picture.read()
+
+
+def several(pictures: Picture | Sequence[Picture] | None) -> tuple[Picture, ...]:
+    """None, one or more as a sequence. Bytes and paths are sequences too, but of no pictures."""
+    if pictures is None:
+        return ()
+    if isinstance(pictures, Sequence) and not isinstance(pictures, bytes | str):
+        return tuple(pictures)
+    return (pictures,)
 
 
 def gathered(paths: Iterable[str | PathLike[str]], folder: str | None) -> list[LocalPicture]:

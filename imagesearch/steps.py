@@ -27,8 +27,8 @@ class Send:
     query: Mapping[str, str] = field(default_factory=dict)
     json: Mapping[str, object] | None = None
     form: Mapping[str, str] | None = None
-    file: tuple[str, bytes] | None = None
-    """Name and content; makes the request a multipart form together with `form`."""
+    files: tuple[tuple[str, bytes], ...] = ()
+    """Names and contents; they make the request a multipart form together with `form`."""
     accept: str = "application/json"
 
 

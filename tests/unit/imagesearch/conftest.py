@@ -30,10 +30,10 @@ class Caller:
             return await asyncio.to_thread(getattr(self.client, operation), *args, **options)
         return await getattr(self.client, operation)(*args, **options)
 
-    async def pages(self, *args: Any, **options: Any) -> list[Any]:
+    async def pages(self, answer: Any) -> list[Any]:
         if isinstance(self.client, Client):
-            return await asyncio.to_thread(lambda: list(self.client.pages(*args, **options)))
-        return [page async for page in self.client.pages(*args, **options)]
+            return await asyncio.to_thread(lambda: list(self.client.pages(answer)))
+        return [page async for page in self.client.pages(answer)]
 
 
 MakeCaller = Callable[..., Caller]

@@ -15,10 +15,11 @@ from PIL import Image
 
 from core.errors import Unavailable as ServiceAway
 from core.schemas import Failure, ImageState
-from imagesearch import Client, Conflict, NotFound, Progress, Refused, SearchFilter, Unauthorized, Unavailable
+from imagesearch import Conflict, NotFound, Progress, Question, Refused, SearchFilter, Unauthorized, Unavailable
 from tests.fakes import image_id_of, index, picture
 from tests.unit.imagesearch.conftest import Caller, MakeCaller, Stub, document
 from tests.unit.searchsvc.conftest import MakeWorld, World
+from tests.unit.searchsvc.test_asking import halves
 
 
 @pytest.fixture
@@ -80,28 +81,41 @@ async def test_regions_come_with_their_box_and_their_mask(call: Caller, colours:
 
 @pytest.mark.parametrize("page_size", [1, 2, 3, 100])
 async def test_pages_give_everything_once_and_end(call: Caller, colours: dict[str, str], page_size: int) -> None:
-    pages = await call.pages("red", top_k=page_size)
+    pages = await call.pages(await call("search", "red", top_k=page_size))
     assert sorted(match.image_id for page in pages for match in page.matches) == sorted(colours.values())
     assert len(pages) == -(-3 // page_size)
 
 
-async def test_a_match_that_slides_to_the_next_page_is_not_given_again(
+async def test_nothing_slides_to_the_next_page_when_something_nearer_arrives(
     world: World, call: Caller, colours: dict[str, str]
 ) -> None:
-    """The first page is asked for; a nearer picture arrives; the rest moves down by one."""
-    seen: list[str] = []
-    if isinstance(call.client, Client):
-        pages = call.client.pages("red", top_k=1)
-        seen += [match.image_id for match in (await asyncio.to_thread(next, pages)).matches]
-        await world.add(picture("red", mark=7), "nearer.png")
-        seen += [match.image_id for page in await asyncio.to_thread(list, pages) for match in page.matches]
-    else:
-        awaited = call.client.pages("red", top_k=1)
-        seen += [match.image_id for match in (await anext(awaited)).matches]
-        await world.add(picture("red", mark=7), "nearer.png")
-        seen += [match.image_id async for page in awaited for match in page.matches]
-    assert len(seen) == len(set(seen))
-    assert {colours["green"], colours["blue"]} <= set(seen)
+    first = await call("search", "red", top_k=1)
+    await world.add(picture("red", mark=7), "nearer.png")
+    pages = await call.pages(first)
+    assert sorted(match.image_id for page in pages for match in page.matches) == sorted(colours.values())
+
+
+async def test_more_goes_on_with_the_whole_question_and_sends_no_picture_again(
+    make_caller: MakeCaller, call: Caller, stub: Stub, colours: dict[str, str]
+) -> None:
+    first = await call("search", picture=picture("blue", mark=9), like=[colours["blue"]], explain=True, top_k=1)
+    second = await call("more", first)
+    assert [term.of for term in second.matches[0].explanation.terms] == ["like", "file"]
+    assert await call("more", second) is None, "the example is no answer, so two are all"
+    stub.answers = [document(second.model_dump(mode="json"))]
+    await make_caller(stub.url)("more", first.cursor, top_k=7)
+    assert json.loads(stub.bodies[0]) == {"cursor": first.cursor, "top_k": 7}
+
+
+async def test_the_length_of_the_next_page_is_that_of_the_question_or_another(call: Caller, colours: dict[str, str]) -> None:
+    first = await call("search", "red", top_k=1)
+    assert [len((await call("more", first, **how)).matches) for how in ({}, {"top_k": 100})] == [1, 2]
+
+
+async def test_a_cursor_that_is_none_is_refused(call: Caller) -> None:
+    with pytest.raises(Refused) as refused:
+        await call("more", "AAAA")
+    assert refused.value.field == "cursor"
 
 
 async def test_what_the_service_refuses_is_told_in_its_own_words(call: Caller) -> None:
@@ -129,6 +143,100 @@ async def test_a_search_can_be_asked_as_if_nothing_had_been_rated(call: Caller, 
         False,
     ]
     assert (await call("search", "red", picture=picture("red"), feedback=False)).feedback is None
+
+
+# --- other ways to ask
+
+
+@pytest.fixture
+async def halved(world: World, colours: dict[str, str]) -> str:
+    """An image whose only region, its left half, is red; the rest is black."""
+    return await world.add(halves("red", "black"), "red-in-black.png")
+
+
+async def test_several_pictures_are_one_question(call: Caller, colours: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "q.png").write_bytes(picture("red", mark=9))
+    answer = await call("search", picture=[tmp_path / "q.png", picture("blue", mark=9)], explain=True, top_k=2)
+    assert {match.image_id for match in answer.matches} == {colours["red"], colours["blue"]}
+    assert [term.of for term in answer.matches[0].explanation.terms] == ["file", "file"]
+    with pytest.raises(Refused) as refused:
+        await call("search", picture=[picture("red", mark=n) for n in range(5)])
+    assert refused.value.field == "file"
+
+
+async def test_a_part_of_a_picture_and_a_region_of_an_indexed_one_are_asked_by(
+    call: Caller, colours: dict[str, str], halved: str
+) -> None:
+    query = halves("green", "blue", size=(200, 100))
+    for x, colour in ((0, "green"), (100.5, "blue")):
+        answer = await call("search", picture=query, region=(x, 0, 99, 100))
+        assert answer.matches[0].image_id == colours[colour]
+    for part in ({"segment": 0}, {"region": (0, 0, 32, 48)}):
+        answer = await call("search", image_id=halved, **part)
+        assert answer.matches[0].image_id == colours["red"]
+
+
+async def test_examples_are_ids_regions_and_matches(call: Caller, colours: dict[str, str], halved: str) -> None:
+    whole = (await call("search", "green")).matches[0]
+    region = next(m for m in (await call("search", "red", scope="segments")).matches if m.image_id == halved)
+    answer = await call("search", "yellow", like=[colours["blue"], whole], unlike=[(halved, 0), region], explain=True)
+    assert [(term.of, term.ref) for term in answer.matches[0].explanation.terms[1:]] == [
+        ("like", colours["blue"]),
+        ("like", colours["green"]),
+        ("unlike", f"{halved}/0"),
+        ("unlike", f"{halved}/0"),
+    ]
+    assert [match.image_id for match in answer.matches] == [colours["red"]], "an example is no answer"
+    in_a_form = await call("search", picture=picture("yellow"), like=[colours["blue"], whole], unlike=[(halved, 0)])
+    assert [match.image_id for match in in_a_form.matches] == [colours["red"]]
+    assert (await call("search", like=[colours["red"]])).matches
+
+
+async def test_near_duplicates_variety_and_explanations_are_asked_for(
+    world: World, call: Caller, colours: dict[str, str]
+) -> None:
+    copy = await world.add(picture("green", image_format="BMP"), "copy.bmp")
+    first = (await call("search", "green", collapse=True)).matches[0]
+    assert {first.image_id, *first.near_duplicates} == {copy, colours["green"]}
+    varied = await call("search", "green", diversity=0.6, top_k=2)
+    assert varied.matches[1].image_id not in {copy, colours["green"]}
+    explained = (await call("search", "green", explain=True)).matches[0]
+    (term,) = explained.explanation.terms
+    assert (term.of, term.ref) == ("text", "green")
+    assert term.weight * term.similarity == pytest.approx(explained.score, abs=1e-5)
+
+
+@pytest.mark.parametrize("pictures", [0, 1])
+async def test_what_is_not_asked_is_not_said(call: Caller, stub: Stub, make_caller: MakeCaller, pictures: int) -> None:
+    """So a service of an earlier release answers as well. Zero is said where it is not what leaving it out means."""
+    stub.answers = [document((await call("search", "red")).model_dump(mode="json"))]
+    await make_caller(stub.url)("search", "red", picture=[b"x"] * pictures, min_score=0)
+    for name in ("like", "unlike", "collapse", "diversity", "explain", "segment", "region", "model"):
+        assert f'"{name}"' not in stub.bodies[0]
+    assert '"min_score"' in stub.bodies[0]
+
+
+# --- two models
+
+
+async def test_two_models_are_compared_by_words_or_by_a_whole_question(
+    world: World, call: Caller, colours: dict[str, str]
+) -> None:
+    by_words = await call("compare", ("CLIP", "clip"), "red")
+    assert [image.ranks for image in by_words.images] == [(1, 1), (2, 2), (3, 3)]
+    question = Question(picture=picture("red", mark=5), like=[colours["blue"]], top_k=1)
+    compared = await call("compare", ("CLIP", "resnet"), question)
+    assert [answer.model_name for answer in compared.answers] == ["CLIP", "ResNet"]
+    assert [len(answer.matches) for answer in compared.answers] == [1, 1]
+    assert colours["blue"] not in {image.image_id for image in compared.images}
+    asked = await call("ask", question, model="resnet", offset=1)
+    assert (asked.model_name, [match.image_id for match in asked.matches]) == ("ResNet", [colours["green"]])
+
+
+async def test_words_to_a_model_without_words_are_refused(call: Caller, colours: dict[str, str]) -> None:
+    with pytest.raises(Refused) as refused:
+        await call("compare", ("CLIP", "ResNet"), "red")
+    assert refused.value.field == "model"
 
 
 # --- feedback
