@@ -1,0 +1,85 @@
+"""What is asked and what is right for it, and how well scores find it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.ways.photos import Library, Rows, Vectors
+from training.evaluation.intervals import Estimate, draws, of_resampled
+
+Flags = NDArray[np.bool_]
+Scores = NDArray[np.float32]
+Outcomes = NDArray[np.float64]
+"""(questions, measures), 0 to 1."""
+
+
+class Measure(IntEnum):
+    """A column of outcomes."""
+
+    FOUND = 0
+    """Of the right photos, those that fewer than `within` wrong ones stand above."""
+    NEARNESS = 1
+    """The mean over the right photos of 1 / rank, counted past wrong ones only: finer than FOUND, so ways are chosen by it."""
+    OF_TEN = 2
+    """Of the first ten, those that are right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Questions of one kind to one library. `right` and `ignored` (questions, photos): what should be found, and what counts neither way.
+
+    Questions of one `group` (questions,) are drawn together and stay in one half, as the captions of one photo do.
+    """
+
+    library: Library
+    queries: Vectors
+    right: Flags
+    ignored: Flags
+    group: Rows
+    within: int
+
+    def half(self, seed: int) -> Flags:
+        """(questions,): those of half of the groups, drawn by seed."""
+        groups = np.unique(self.group)
+        return np.isin(self.group, draws(seed, "half").permutation(groups)[: len(groups) // 2])
+
+
+def outcomes(asked: Asked, scores: Scores) -> Outcomes:
+    return np.stack(
+        [_outcome(*each, asked.within) for each in zip(scores, asked.right, asked.ignored, strict=True)], dtype=np.float64
+    )
+
+
+def estimates(asked: Asked, found: Outcomes, seed: int) -> list[Estimate]:
+    """Of each column, in per cent."""
+    return of_resampled(found, asked.group, draws(seed, "ways to ask"))
+
+
+def chosen_apart(
+    ways: Mapping[str, Sequence[Outcomes]], halves: Sequence[Flags], by: Measure
+) -> tuple[tuple[str, str], list[Outcomes]]:
+    """What is found where each half of the questions is asked in the way that is best on the other half.
+
+    `ways` has each way's outcomes, one array a kind of question, and `halves` one half of each kind. Kinds count alike. Also
+    answers the two ways: chosen on the halves, and on what is left.
+    """
+    sides = (halves, [~half for half in halves])
+
+    def worth(way: str, side: Sequence[Flags]) -> float:
+        return sum(float(found[kept, by].mean()) for found, kept in zip(ways[way], side, strict=True))
+
+    first, second = (max(ways, key=lambda way: worth(way, side)) for side in sides)
+    apart = [np.where(half[:, None], ways[second][kind], ways[first][kind]) for kind, half in enumerate(halves)]
+    return (first, second), apart
+
+
+def _outcome(scores: Scores, right: Flags, ignored: Flags, within: int) -> Outcomes:
+    wrong = np.sort(scores[~right & ~ignored])
+    above = len(wrong) - np.searchsorted(wrong, scores[right], side="right")
+    seen = right[~ignored][np.argsort(-scores[~ignored], kind="stable")[:10]]
+    return np.asarray([(above < within).mean(), (1 / (above + 1)).mean(), seen.mean()])
