@@ -67,6 +67,9 @@ export const rate = (userFeedback, jwt) =>
 
 export const status = () => call(`${ROOT}/status`);
 
+/** The status as a stream of events: `status`, whose `data` is what `status()` answers, and `unavailable`. */
+export const events = () => new EventSource(`${ROOT}/events`);
+
 /** The values of `folders` or `labels` that there are, with how many images have each. */
 export const facets = (field) => call(`${ROOT}/facets?field=${field}`);
 

@@ -1,47 +1,28 @@
 /** The bar at the foot: how far the folder is indexed, and what stands in the way. */
 
-import * as api from "./api.js";
-import { byId, make, notify, plural } from "./dom.js";
-
-const BUSY_MS = 2000;
-const IDLE_MS = 10000;
+import { byId, make, plural } from "./dom.js";
+import { isBusy } from "./status.js";
 
 export class Ingestion {
   #box = byId("ingestion");
-  #timer = null;
   #onFailures;
-  #onStatus;
 
-  constructor({ onFailures, onStatus }) {
+  constructor({ onFailures }) {
     this.#onFailures = onFailures;
-    this.#onStatus = onStatus;
-    document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(this.#timer) : this.look()));
   }
 
-  /** Look now, then keep looking: often while there is work, seldom while there is none. */
-  async look() {
-    clearTimeout(this.#timer);
-    let pause = IDLE_MS;
-    try {
-      const status = await api.status();
-      this.#draw(status);
-      notify(status.notice);
-      this.#onStatus(status);
-      if (isBusy(status)) pause = BUSY_MS;
-    } catch (problem) {
-      this.#box.className = "ingestion away";
-      this.#box.replaceChildren(make("span", {}, problem.message));
-    }
-    clearTimeout(this.#timer);
-    if (!document.hidden) this.#timer = setTimeout(() => this.look(), pause);
+  showAway(problem) {
+    this.#box.className = "ingestion away";
+    this.#box.replaceChildren(make("span", {}, problem.message));
   }
 
-  #draw(status) {
+  show(status) {
     const { images } = status;
     const total = images.pending + images.running + images.indexed + images.failed;
     const done = images.indexed + images.failed;
     const busy = isBusy(status);
     this.#box.className = busy ? "ingestion busy" : "ingestion";
+    const focused = this.#box.contains(document.activeElement);
     const failed = make("button", { type: "button", class: "link", onclick: this.#onFailures }, `${images.failed.toLocaleString("en")} not indexed`);
     this.#box.replaceChildren(
       ...(busy ? [make("progress", { max: Math.max(1, total), value: done, "aria-label": "Indexed pictures" })] : []),
@@ -52,11 +33,8 @@ export class Ingestion {
       ...(images.failed ? [failed] : []),
       make("span", { class: "state" }, wordFor(status)),
     );
+    if (focused) failed.focus();
   }
-}
-
-function isBusy({ images, watcher }) {
-  return images.pending + images.running > 0 || watcher.settling > 0 || watcher.reconciling;
 }
 
 function wordFor({ images, watcher }) {

@@ -25,6 +25,7 @@ export class Search {
   #results;
   #running = null;
   #retry = null;
+  #unanswered = false;
 
   constructor(cutter, results) {
     const run = () => this.run();
@@ -89,9 +90,15 @@ export class Search {
     if (this.#models.offer(spaces)) this.#drawChips();
   }
 
+  /** The service is there: what it did not answer while it was away is asked again. */
+  resume() {
+    if (this.#unanswered) this.run({ keepAddress: true, quiet: true });
+  }
+
   async run({ keepAddress = false, quiet = false } = {}) {
     this.#running?.abort();
     clearTimeout(this.#retry);
+    this.#unanswered = false;
     const asked = this.#asked();
     if (!keepAddress) this.#writeAddress();
     this.#drawChips();
@@ -106,6 +113,7 @@ export class Search {
       await this.#ask(asked, running.signal);
     } catch (problem) {
       if (problem.name === "AbortError") return;
+      this.#unanswered = problem === api.UNREACHABLE;
       this.#results.showProblem(problem, () => this.run({ keepAddress: true }));
       if (!quiet) say(problem.message);
       if (problem.retryAfterS) this.#retry = setTimeout(() => this.run({ keepAddress: true, quiet: true }), problem.retryAfterS * 1000);

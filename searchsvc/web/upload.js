@@ -4,8 +4,8 @@ import * as api from "./api.js";
 import { ICONS, byId, icon, make, plural, say } from "./dom.js";
 
 const AT_ONCE = 2;
-const FOLLOW_EVERY_MS = 1000;
-const FOLLOWED_A_ROUND = 8;
+const LOOKED_AT_ONCE = 8;
+const PAUSE_MS = 250;
 const WORDS = { waiting: "waiting", pending: "in the queue", running: "being indexed", indexed: "indexed" };
 
 export class Uploads {
@@ -14,10 +14,11 @@ export class Uploads {
   #title = make("h2", {});
   #keyForm = make("form", { class: "key", hidden: true });
   #waiting = [];
-  #followed = [];
+  #followed = new Set();
+  #outdated = new Set();
   #sending = 0;
   #held = false;
-  #following = false;
+  #looking = false;
   #onWork;
 
   /** `onWork` is called whenever the folder got something to do. */
@@ -42,7 +43,7 @@ export class Uploads {
       const word = make("span", { class: "state" }, WORDS.waiting);
       const row = make("li", {}, make("span", { class: "name", title: file.name }, file.name), word, bar);
       this.#rows.prepend(row);
-      this.#waiting.push({ file, row, word, bar, imageId: null, done: false });
+      this.#waiting.push({ file, row, word, bar, imageId: null, known: false });
     }
     this.#box.hidden = false;
     this.#retitle();
@@ -67,36 +68,39 @@ export class Uploads {
       });
       entry.imageId = answer.image_id;
       this.#tell(entry, "pending");
-      this.#followed.push(entry);
+      this.#followed.add(entry);
       this.#onWork();
-      this.#follow();
+      this.look();
     } catch (problem) {
       if (problem.status === 401) this.#askForKey(entry, problem);
       else this.#finish(entry, "failed", problem.message, problem.requestId);
     }
   }
 
-  async #follow() {
-    if (this.#following) return;
-    this.#following = true;
-    while (this.#followed.length) {
-      await new Promise((resolve) => setTimeout(resolve, FOLLOW_EVERY_MS));
-      const round = this.#followed.splice(0, FOLLOWED_A_ROUND);
-      await Promise.all(round.map((entry) => this.#look(entry)));
-      this.#followed.push(...round.filter((entry) => !entry.done));
+  /** Something changed in the folder: ask anew for each picture that is on its way, a few at a time. */
+  async look() {
+    this.#followed.forEach((entry) => this.#outdated.add(entry));
+    if (this.#looking) return;
+    this.#looking = true;
+    while (this.#outdated.size) {
+      const few = [...this.#outdated].slice(0, LOOKED_AT_ONCE);
+      few.forEach((entry) => this.#outdated.delete(entry));
+      await Promise.all(few.map((entry) => this.#ask(entry)));
+      if (this.#outdated.size) await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
     }
-    this.#following = false;
+    this.#looking = false;
   }
 
-  async #look(entry) {
+  async #ask(entry) {
     try {
       const record = await api.image(entry.imageId);
+      entry.known = true;
       if (record.state === "indexed" || record.state === "failed") {
         this.#finish(entry, record.state, record.detail ?? record.reason);
       } else this.#tell(entry, record.state);
     } catch (problem) {
-      if (problem.status === 404) this.#finish(entry, "failed", "It is no longer in the folder.");
-      else entry.word.textContent = problem.message;
+      if (problem.status !== 404) entry.word.textContent = problem.message;
+      else if (entry.known) this.#finish(entry, "failed", "It is no longer in the folder."); // before that, nobody has noticed it yet
     }
   }
 
@@ -107,7 +111,8 @@ export class Uploads {
   }
 
   #finish(entry, state, detail = "", requestId = "") {
-    entry.done = true;
+    this.#followed.delete(entry);
+    this.#outdated.delete(entry);
     this.#tell(entry, state);
     if (state === "failed") {
       entry.word.textContent = detail || "failed";
