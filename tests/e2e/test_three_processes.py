@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,12 +10,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from tests.checkpoints import synthetic_picture
 from tests.e2e.product import REPOSITORY, free_port, wait_for
+
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -45,6 +49,11 @@ def _answers(url: str) -> bool:
         return httpx.get(url, trust_env=False, timeout=5).status_code == 200
     except httpx.TransportError:
         return False
+
+
+def _lines_of(trace_id: str, log: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    return [line for line in lines if line.get("trace_id") == trace_id]
 
 
 def test_three_processes_ingest_search_rate_and_survive_the_loss_of_each_other(tmp_path: Path, weights: Path) -> None:
@@ -79,6 +88,15 @@ def test_three_processes_ingest_search_rate_and_survive_the_loss_of_each_other(t
             wait_for("both indexed", lambda: api.get("/api/v1/status").json()["images"]["indexed"] == 2, timeout_s=60)
             found = api.post("/api/v1/search-image", json={"text": "a red circle", "top_k": 1}).json()
             assert found["matches"][0]["image_name"] == "red.jpg"
+            red, traced = f"/api/v1/images/{found['matches'][0]['image_id']}", {"traceparent": TRACEPARENT}
+            segmented = api.post(f"{red}/segment", json={"mode": "quick"}, headers=traced)
+            assert segmented.status_code == 200, segmented.text
+            trace, span = TRACEPARENT.split("-")[1:3]
+            for log in ("search", "watcher", "model"):  # each service's span is the child of the one that called it
+                (line,) = _lines_of(trace, tmp_path / f"{log}.log")
+                assert (line["event"], line["parent_span_id"]) == ("request_answered", span), log
+                span = line["span_id"]
+            assert span != segmented.headers["traceresponse"].split("-")[2]
             rating = api.post("/api/v1/create-feedback", json={"user_feedback": 10, "jwt": found["jwt"]})
             assert rating.status_code == 201, rating.text
 
