@@ -20,7 +20,7 @@ from imagesearch.steps import Retrying
 
 Command = Search | Add | Status | Rate | Export
 _COMMANDS: dict[str, tuple[type[Command], str]] = {
-    "search": (Search, "find pictures by words, by a picture, or by both"),
+    "search": (Search, "find pictures by words, by pictures, by what was found, or by all together"),
     "add": (Add, "send pictures and folders to the watched folder"),
     "status": (Status, "how far the folder is, which models answer, what failed"),
     "rate": (Rate, "say what you think of the last search, or of one of its hits"),
@@ -69,7 +69,7 @@ def _client(command: Command, given: Namespace, screen: Screen) -> Client:
     def on_pause(error: Unavailable, pause_s: float) -> None:
         screen.say(f"{error}; trying again in {pause_s:.0f} s", "dim")
 
-    url = given.url or (command.searched_at() if isinstance(command, Rate) else None)
+    url = given.url or (command.searched_at() if isinstance(command, Rate | Search) else None)
     try:
         return Client(url, timeout_s=given.timeout, retrying=Retrying(on_pause=on_pause))
     except ValueError as error:

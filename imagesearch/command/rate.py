@@ -60,10 +60,6 @@ class Rate:
                 return f"the search for {last.asked}", last.jwt
             case [number, _]:
                 hit = last.hit(number)
-                if hit is None:
-                    raise UsageError(
-                        f"the last search showed hits {last.first} to {last.first + len(last.hits) - 1}, and no {number}"
-                    )
                 return f"{hit.path}, for {last.asked}", hit.jwt
             case _:
                 raise UsageError("give a rating, or the number of a hit and a rating")

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import picture
+from tests.unit.imagesearch.conftest import Stub, document
 from tests.unit.searchsvc.conftest import World
 
 _COMMAND = (sys.executable, "-m", "imagesearch")
@@ -171,3 +172,45 @@ async def test_ctrl_c_while_waiting_ends_with_a_word_and_130(environment: dict[s
     assert (child.returncode, out) == (130, b"")
     assert b"interrupted" in err
     assert b"Traceback" not in err
+
+
+@pytest.mark.usefixtures("indexed")
+async def test_a_person_sees_how_a_score_comes_about_and_how_to_go_on(environment: dict[str, str]) -> None:
+    for more, colours in (("--no-thumbnails", ""), ("--scope=both", "truecolor")):
+        terminal = Terminal({**environment, "COLORTERM": colours}, b"\x1b[?62;22c")
+        assert await asyncio.to_thread(terminal.run, "search", "red", "--not", "blue", "--explain", "-k", "2", more) == 0
+        assert "“red”" in terminal.seen.decode()
+        assert "not “blue”" in terminal.seen.decode()
+        assert b"imagesearch search --next" in terminal.seen
+        assert (b"its region 0" in terminal.seen) == (more == "--scope=both")
+    terminal = Terminal(environment, b"\x1b[?62;22c")
+    assert await asyncio.to_thread(terminal.run, "search", "--next") == 0
+    assert b"imagesearch rate 3 9" in terminal.seen
+    assert b"--next" not in terminal.seen, "nothing follows"
+
+
+async def test_a_person_sees_two_models_side_by_side_with_rank_changes(
+    environment: dict[str, str], world: World, stub: Stub
+) -> None:
+    """The fakes are of one mind: what they answer is told with other ranks."""
+    ids = [await world.add(picture(colour), f"{colour}.png") for colour in ("red", "green", "blue", "yellow", "white")]
+    asked = {"text": "red", "models": ["CLIP", "CLIP"], "top_k": 5}
+    compared = await (await world.client.post("/api/v1/compare-models", json=asked)).json()
+    compared["answers"][1]["model_name"] = "ResNet"
+    ranks = [(1, 3), (4, 1), (2, 2), (None, 4), (3, None)]
+    compared["images"] = [
+        {"image_id": image_id, "ranks": pair, "scores": [rank and rank / 10 for rank in pair]}
+        for image_id, pair in zip(ids, ranks, strict=True)
+    ]
+    stub.answers = [document({**compared, "overlap": 3})]
+    terminal = Terminal({**environment, "IMAGESEARCH_URL": stub.url})
+    assert await asyncio.to_thread(terminal.run, "search", "red", "--compare", "CLIP", "ResNet") == 0
+    assert [line.split() for line in terminal.seen.decode().splitlines()[:-1]] == [
+        ["CLIP", "ResNet"],
+        ["1", "0.100", "3", "0.300", "↓2", "red.png"],
+        ["4", "0.400", "1", "0.100", "↑3", "green.png"],
+        ["2", "0.200", "2", "0.200", "=", "blue.png"],
+        ["4", "0.400", "new", "yellow.png"],
+        ["3", "0.300", "white.png"],
+    ]
+    assert b"3 of 5 by both" in terminal.seen
