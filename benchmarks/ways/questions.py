@@ -44,9 +44,8 @@ class Asked:
     within: int
 
     def half(self, seed: int) -> Flags:
-        """(questions,): those of half of the groups, drawn by seed."""
-        groups = np.unique(self.group)
-        return np.isin(self.group, draws(seed, "half").permutation(groups)[: len(groups) // 2])
+        """(questions,): those of about half of the groups, by lot; the same groups in every kind of question that numbers them alike."""
+        return np.asarray(draws(seed, "half").random(int(self.group.max()) + 1)[self.group] < 0.5)
 
 
 def outcomes(asked: Asked, scores: Scores) -> Outcomes:
@@ -60,22 +59,23 @@ def estimates(asked: Asked, found: Outcomes, seed: int) -> list[Estimate]:
     return of_resampled(found, asked.group, draws(seed, "ways to ask"))
 
 
-def chosen_apart(
-    ways: Mapping[str, Sequence[Outcomes]], halves: Sequence[Flags], by: Measure
-) -> tuple[tuple[str, str], list[Outcomes]]:
-    """What is found where each half of the questions is asked in the way that is best on the other half.
+def best_on_each_half(ways: Mapping[str, Sequence[Outcomes]], halves: Sequence[Flags], by: Measure) -> tuple[str, str]:
+    """The way that finds most on the halves, and the one that does on what is left. Kinds of question count alike.
 
-    `ways` has each way's outcomes, one array a kind of question, and `halves` one half of each kind. Kinds count alike. Also
-    answers the two ways: chosen on the halves, and on what is left.
+    `ways` has each way's outcomes, one array a kind, and `halves` one half of each kind.
     """
-    sides = (halves, [~half for half in halves])
 
     def worth(way: str, side: Sequence[Flags]) -> float:
         return sum(float(found[kept, by].mean()) for found, kept in zip(ways[way], side, strict=True))
 
-    first, second = (max(ways, key=lambda way: worth(way, side)) for side in sides)
-    apart = [np.where(half[:, None], ways[second][kind], ways[first][kind]) for kind, half in enumerate(halves)]
-    return (first, second), apart
+    first, second = (max(ways, key=lambda way: worth(way, side)) for side in (halves, [~half for half in halves]))
+    return first, second
+
+
+def asked_apart(ways: Mapping[str, Sequence[Outcomes]], halves: Sequence[Flags], chosen: tuple[str, str]) -> list[Outcomes]:
+    """What is found where each question is asked in the way that was chosen on the half that it is not in."""
+    first, second = chosen
+    return [np.where(half[:, None], *found) for half, *found in zip(halves, ways[second], ways[first], strict=True)]
 
 
 def _outcome(scores: Scores, right: Flags, ignored: Flags, within: int) -> Outcomes:

@@ -100,12 +100,11 @@ def section(coco: Coco, flickr: Flickr, models: Models, seed: int) -> list[str]:
     asked = kinds(coco, flickr, models)
     seen = [whole_and_best(each.library, each.queries) for each in asked.values()]
     compared = Compared.of(asked, {name: [fuse(*both) for both in seen] for name, fuse in WAYS.items()}, seed)
-    deciding = compared.of_kinds(DECIDING)
     return [
         "## Where to look, and one score from two",
         "",
         *compared.table("scope", base="images", ways=(*_SHOWN, *_RAISED)),
-        *deciding.held_out(bases=("images", "max(w, s)", "w + 0.5 (s − w)"), by=Measure.NEARNESS),
+        *compared.held_out(bases=("images", "max(w, s)", "w + 0.5 (s − w)"), by=Measure.NEARNESS, deciding=DECIDING),
         *pointed(coco, models.words(coco.categories)),
     ]
 

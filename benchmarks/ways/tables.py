@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.ways.questions import Asked, Measure, Outcomes, Scores, chosen_apart, estimates, outcomes
+from benchmarks.ways.questions import Asked, Flags, Measure, Outcomes, Scores, asked_apart, best_on_each_half, estimates, outcomes
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,17 @@ class Compared:
         return markdown([title, *counts], rows)
 
     def held_out(
-        self, *, bases: Sequence[str], by: Measure, shown: Measure = Measure.FOUND, among: Sequence[str] = ()
+        self, *, bases: Sequence[str], by: Measure, shown: Measure = Measure.FOUND, deciding: Sequence[str] = ()
     ) -> list[str]:
-        """The way that is best on one half, on the other half; gains over each of `bases`."""
-        halves = [asked.half(self.seed) for asked in self.kinds.values()]
-        ways, apart = chosen_apart({way: self.found[way] for way in among or self.found}, halves, by)
+        """Each half asked in the way that is best on the other half of the `deciding` kinds; what that gains over each of `bases`."""
+        judges = self.of_kinds(deciding or list(self.kinds))
+        chosen = best_on_each_half(judges.found, judges.halves(), by)
+        apart = asked_apart(self.found, self.halves(), chosen)
         rows = [[f"over {base}", *self._cells(apart, base, shown)] for base in bases]
-        return [f"Chosen on one half and on the other: {' and '.join(ways)}.", "", *markdown(["held out", *self.kinds], rows)]
+        return [f"Chosen on one half and on the other: {' and '.join(chosen)}.", "", *markdown(["held out", *self.kinds], rows)]
+
+    def halves(self) -> list[Flags]:
+        return [asked.half(self.seed) for asked in self.kinds.values()]
 
     def _cells(self, found: Sequence[Outcomes], base: str, shown: Measure) -> list[str]:
         cells = []

@@ -17,7 +17,7 @@ from benchmarks.ways.duplicates import CHANGES, changed, nearest_other, threshol
 from benchmarks.ways.examples import with_unlike
 from benchmarks.ways.pairs import Known, picture_and_word, picture_without, word_without
 from benchmarks.ways.photos import Library, Vectors
-from benchmarks.ways.questions import Asked, Measure, chosen_apart, outcomes
+from benchmarks.ways.questions import Asked, Measure, asked_apart, best_on_each_half, outcomes
 from benchmarks.ways.scopes import overlap
 from benchmarks.ways.tables import Compared
 
@@ -63,19 +63,21 @@ def test_what_counts_neither_way_is_as_if_it_were_not_there() -> None:
     assert found.tolist() == [1, 1, pytest.approx(1 / 3)]
 
 
-def test_questions_of_one_group_stay_in_one_half() -> None:
-    asked = _asked([[1, 0, 0, 0]] * 20, groups=[n // 5 for n in range(20)])
-    halves = [asked.half(seed) for seed in range(5)]
-    assert all(half.sum() == 10 and len(set(half[start : start + 5])) == 1 for half in halves for start in range(0, 20, 5))
+def test_questions_of_one_group_stay_in_one_half_whatever_else_is_asked() -> None:
+    many, few = _asked([[1, 0, 0, 0]] * 40, groups=[n // 4 for n in range(40)]), _asked([[1, 0, 0, 0]] * 3, groups=[2, 5, 6])
+    halves = [many.half(seed) for seed in range(5)]
+    assert all(half[start : start + 4].sum() in {0, 4} for half in halves for start in range(0, 40, 4))
+    assert all(few.half(seed).tolist() == half[[8, 20, 24]].tolist() for seed, half in enumerate(halves))
     assert any((half != halves[0]).any() for half in halves)
 
 
 def test_a_way_is_chosen_on_other_questions_than_it_is_told_for() -> None:
     half = np.asarray([True, True, False, False])
     found = {"good on the half": [_column(1, 1, 0, 0)], "good on what is left": [_column(0, 0, 1, 1)]}
-    ways, (apart,) = chosen_apart(found, [half], Measure.FOUND)
-    assert ways == ("good on the half", "good on what is left")
-    assert apart[:, Measure.FOUND].tolist() == [0, 0, 0, 0]
+    chosen = best_on_each_half(found, [half], Measure.FOUND)
+    assert chosen == ("good on the half", "good on what is left")
+    assert asked_apart(found, [half], chosen)[0][:, Measure.FOUND].tolist() == [0, 0, 0, 0]
+    assert asked_apart(found, [half], (chosen[1], chosen[0]))[0][:, Measure.FOUND].tolist() == [1, 1, 1, 1]
 
 
 def _column(*values: float) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
