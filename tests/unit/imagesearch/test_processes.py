@@ -214,3 +214,12 @@ async def test_a_person_sees_two_models_side_by_side_with_rank_changes(
         ["3", "0.300", "white.png"],
     ]
     assert b"3 of 5 by both" in terminal.seen
+
+
+@pytest.mark.usefixtures("indexed")
+async def test_a_person_is_told_how_many_images_a_hit_stands_for(environment: dict[str, str], world: World) -> None:
+    for image_format in ("BMP", "TIFF"):
+        await world.add(picture("red", image_format=image_format), f"red.{image_format}")
+    terminal = Terminal(environment)
+    assert await asyncio.to_thread(terminal.run, "search", "red", "--collapse", "-k", "1", "--no-thumbnails") == 0
+    assert b"and 2 near-duplicates" in terminal.seen
