@@ -1,7 +1,8 @@
 """Vectors in the process: Qdrant Edge behind `core.ports.VectorStore`.
 
 Every call of the engine holds the GIL until it returns, so each is kept to milliseconds: writes and pages go in portions, and
-`optimize()` (16 s at 40,000 points) is never called. Searches are exact: 1.5 ms at 20,000 points of 512.
+`optimize()` (16 s at 40,000 points) is left to a process of its own (`core.vectors.edge_growth`). Until a collection has an index its
+searches are exact: 1.5 ms at 20,000 points of 512.
 The engine's `flush()` holds the GIL for 0.2 to 0.5 s, so it runs only when a shard's journal has grown long, and at the end; in
 between `flush` brings the journal onto the disk by plain `fsync`, from which a start after a power cut rebuilds the rest.
 """
@@ -26,12 +27,14 @@ from core.ports import ANYTHING, CollectionSize, FacetCount, Hit, Payload, Point
 from core.schemas import Space, Vector
 from core.vectors.checks import batches_of, checked_facet, checked_vector, narrowing_where
 from core.vectors.edge_filters import edge_filter
+from core.vectors.edge_growth import IndexGrowth
 from core.vectors.edge_shards import EdgeShards, Shard, add_index, missing_indexes, open_files, sync_files
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
 
+_FACET_VALUES = 10_000
 _PAGE = 4096
 _PAGE_WITH_PAYLOAD = 256  # 2 ms with a mask in each payload
 
@@ -39,8 +42,12 @@ _PAGE_WITH_PAYLOAD = 256  # 2 ms with a mask in each payload
 class EdgeStore:
     """One Qdrant Edge shard a collection, in `folder`, which only one process can open: the second gets VectorsUnavailable."""
 
-    def __init__(self, folder: Path, *, lock_wait_s: float = 2.0, journal_limit_bytes: int = 64 * 2**20) -> None:
+    def __init__(
+        self, folder: Path, *, lock_wait_s: float = 2.0, journal_limit_bytes: int = 64 * 2**20, index_from: int = 20_000
+    ) -> None:
+        """`index_from` is how many points without an index are worth building one."""
         self._shards = EdgeShards(folder)
+        self._growth = IndexGrowth(self._shards, self._run, index_from=index_from)
         self._lock_wait_s = lock_wait_s
         self._journal_limit_bytes = journal_limit_bytes
         self._engine_thread: ThreadPoolExecutor | None = None
@@ -54,10 +61,13 @@ class EdgeStore:
         except BaseException:
             self._shut_down()
             raise
+        for shard in self._shards.all():
+            self._growth.consider(shard)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
+            await self._growth.close()
             await self._run(self._shards.close)
         finally:
             self._shut_down()
@@ -90,7 +100,9 @@ class EdgeStore:
         for point in points:
             checked_vector(point.vector, shard.dim)
         for batch in batches_of(points, shard.dim):
+            await shard.until_writable()
             await self._run(partial(_upsert, shard, batch))
+        self._growth.consider(shard)
 
     async def query(
         self,
@@ -116,7 +128,7 @@ class EdgeStore:
             with_payload=True,
             with_vector=with_vectors,
         )
-        found = await self._run(partial(shard.engine.query, request))
+        found = await self._run(lambda: shard.engine.query(request))
         return [Hit(str(point.id), point.score, point.payload or {}, _vector(point.vector)) for point in found]
 
     async def retrieve(self, collection: str, ids: Sequence[str], *, with_vectors: bool = False) -> list[Record]:
@@ -126,7 +138,7 @@ class EdgeStore:
         wanted, records = list(dict.fromkeys(ids)), list[Record]()
         for start in range(0, len(wanted), _PAGE_WITH_PAYLOAD):
             some: list[int | UUID | str] = [*wanted[start : start + _PAGE_WITH_PAYLOAD]]
-            found = await self._run(partial(shard.engine.retrieve, some, True, with_vectors))
+            found = await self._run(lambda some=some: shard.engine.retrieve(some, True, with_vectors))  # type: ignore[misc]
             records += [_record(point) for point in found]
         return records
 
@@ -141,22 +153,25 @@ class EdgeStore:
             request = edge.ScrollRequest(
                 offset=start, limit=limit, filter=selection, with_payload=with_payload, with_vector=False
             )
-            page, start = await self._run(partial(shard.engine.scroll, request))
+            page, start = await self._run(lambda request=request: shard.engine.scroll(request))  # type: ignore[misc]
             for point in page:
                 yield _record(point)
             if start is None:
                 return
 
     async def set_payload(self, collection: str, where: Where, payload: Payload) -> None:
-        await self._update(collection, edge.UpdateOperation.set_payload_by_filter(edge_filter(where), dict(payload)))
+        selection = edge_filter(where)
+        await self._update(collection, edge.UpdateOperation.set_payload_by_filter(selection, dict(payload)), selection)
 
     async def delete(self, collection: str, where: Where) -> None:
-        await self._update(collection, edge.UpdateOperation.delete_points_by_filter(edge_filter(narrowing_where(where))))
+        selection = edge_filter(narrowing_where(where))
+        await self._update(collection, edge.UpdateOperation.delete_points_by_filter(selection), selection)
 
-    async def _update(self, collection: str, operation: edge.UpdateOperation) -> None:
+    async def _update(self, collection: str, operation: edge.UpdateOperation, selection: edge.Filter) -> None:
         shard = self._shards.get(collection)
         if shard is not None:
-            await self._run(lambda: shard.engine.update(operation))
+            await shard.until_writable()
+            await self._run(lambda: shard.write(operation, where=selection))
 
     async def count(self, collection: str, *, where: Where = ANYTHING) -> int:
         request = edge.CountRequest(exact=True, filter=edge_filter(where))
@@ -164,28 +179,29 @@ class EdgeStore:
         return 0 if shard is None else await self._run(lambda: shard.engine.count(request))
 
     async def facet(self, collection: str, key: str, *, where: Where = ANYTHING, limit: int = 100) -> list[FacetCount]:
-        """Counts as the engine calls them approximate: it counts segment by segment, and a shard that is never optimised has one.
+        """Counts as the engine calls them approximate: of each of its segments it takes the most frequent values, so many are asked for.
 
         2 ms for the labels of 10,000 images, where the exact ones take 84.
         """
-        request = edge.FacetRequest(checked_facet(key), limit=limit, exact=False, filter=edge_filter(where))
+        request = edge.FacetRequest(checked_facet(key), limit=max(limit, _FACET_VALUES), exact=False, filter=edge_filter(where))
         shard = self._shards.get(collection)
         found = [] if shard is None or limit < 1 else (await self._run(lambda: shard.engine.facet(request))).hits
-        return [FacetCount(str(hit.value), hit.count) for hit in found]
+        return [FacetCount(str(hit.value), hit.count) for hit in found[:limit]]
 
     async def sizes(self) -> list[CollectionSize]:
-        shards = sorted(await self._run(self._shards.all), key=lambda shard: shard.path.name)
+        shards = sorted(await self._run(self._shards.all), key=lambda shard: shard.collection)
         points = await self._run(lambda: [shard.engine.info().points_count for shard in shards])
         disk_bytes = await _on(self._sync_thread, lambda: [shard.disk_bytes() for shard in shards])
-        return [CollectionSize(shard.path.name, *size) for shard, *size in zip(shards, points, disk_bytes, strict=True)]
+        return [CollectionSize(shard.collection, *size) for shard, *size in zip(shards, points, disk_bytes, strict=True)]
 
     async def flush(self) -> None:
         for shard in await self._run(self._shards.all):
             await self._sync(shard.journal_files)
             if await self._run(shard.journal_bytes) > self._journal_limit_bytes:
                 await self._sync(shard.stored_files)  # leaves less to write to the flush, which stops every thread
-                await self._run(shard.engine.flush)
-                log.info("journal_trimmed", collection=shard.path.name)
+                await shard.until_writable()
+                await self._run(lambda shard=shard: shard.engine.flush())  # type: ignore[misc]
+                log.info("journal_trimmed", collection=shard.collection)
 
     async def _sync(self, paths: Callable[[], list[Path]]) -> None:
         """Open the files between two updates, on the engine's thread; wait for the disk on another."""
@@ -208,7 +224,7 @@ async def _on(executor: ThreadPoolExecutor | None, call: Callable[[], T]) -> T:
 
 def _upsert(shard: Shard, points: Sequence[Point]) -> None:
     stored = [edge.Point(point.id, point.vector.tolist(), dict(point.payload)) for point in points]
-    shard.engine.update(edge.UpdateOperation.upsert_points(stored))
+    shard.write(edge.UpdateOperation.upsert_points(stored), ids=[point.id for point in points])
 
 
 def _record(point: edge.Record) -> Record:

@@ -1,0 +1,153 @@
+"""The index of a collection that grows: built aside, then taken over with all that was written meanwhile.
+
+The engine's `optimize()` holds the GIL for minutes, so a process of its own runs it on a copy (`core.vectors.edge_index`). Writes
+wait while the copy is made and while the last of them are carried over; searches never do. Until the copy is ready and says so on the
+disk it is nothing, and every write goes to the shard that answers: a kill at any moment loses the copy at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import qdrant_edge as edge
+import structlog
+
+from core.vectors.edge_index import BUILT, COPIED
+from core.vectors.edge_shards import EdgeShards, Shard, add_index, missing_indexes, open_files, sync_files
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+_PORTION = 64
+_FEW = 256
+"""Points that are carried over while writes wait; more are carried over before."""
+
+_ROUNDS = 20
+_GROWTH = 0.25
+"""Build anew when the points without an index are this share of those with one: a search looks at each of them."""
+
+
+class OnEngine(Protocol):
+    """One call of the engine, on its thread."""
+
+    def __call__(self, call: Callable[[], T], /) -> Awaitable[T]: ...
+
+
+class IndexGrowth:
+    """Builds indexes in the background, one at a time. `index_from` is how many points without an index are worth one."""
+
+    def __init__(self, shards: EdgeShards, run: OnEngine, *, index_from: int) -> None:
+        self._shards = shards
+        self._run = run
+        self._index_from = index_from
+        self._building: asyncio.Task[None] | None = None
+
+    def consider(self, shard: Shard) -> None:
+        """Begin to build where it is due. Called on the loop, after writes."""
+        if self._building is not None and not self._building.done():
+            return
+        if shard.unindexed - shard.left_unindexed >= max(self._index_from, _GROWTH * shard.indexed):
+            self._building = asyncio.create_task(self._build(shard), name=f"index-{shard.collection}")
+
+    async def close(self) -> None:
+        """End what is being built; what there is of it is removed."""
+        if self._building is not None:
+            self._building.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._building
+
+    async def _build(self, shard: Shard) -> None:
+        started, target = time.monotonic(), self._shards.workplace(shard)
+        log.info("index_building", collection=shard.collection, points=shard.unindexed + shard.indexed)
+        try:
+            await self._copied_and_indexed(shard, target)
+            target = await self._run(lambda: self._shards.placed(shard, target))
+            await self._take_over(shard, target)
+        except Exception:
+            shard.left_unindexed = shard.unindexed  # the next try comes with as many points again
+            log.exception("index_not_built", collection=shard.collection)
+            await _removed(target)
+        except asyncio.CancelledError:
+            await _removed(target)
+            raise
+        else:
+            took_s = round(time.monotonic() - started, 1)
+            log.info("index_built", collection=shard.collection, indexed=shard.indexed, unindexed=shard.unindexed, took_s=took_s)
+        finally:
+            shard.touched = None
+            shard.writable.set()
+
+    async def _copied_and_indexed(self, shard: Shard, target: Path) -> None:
+        shard.writable.clear()
+        await self._run(shard.record)  # behind every write that was under way
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "core.vectors.edge_index", str(shard.path), str(target), stdout=PIPE
+        )
+        try:
+            await _said(process, COPIED)
+            shard.writable.set()
+            await _said(process, BUILT)
+            await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    async def _take_over(self, shard: Shard, target: Path) -> None:
+        engine = await self._run(lambda: edge.EdgeShard.load(str(target)))
+        try:
+            for key in await self._run(lambda: missing_indexes(engine)):
+                await self._run(lambda key=key: add_index(engine, key))  # type: ignore[misc]
+            for _ in range(_ROUNDS):
+                if len(shard.touched or ()) <= _FEW:
+                    break
+                await self._carried_over(shard, engine)
+            shard.writable.clear()
+            await self._run(lambda: None)  # behind every write that was under way
+            await self._carried_over(shard, engine)
+            await asyncio.to_thread(lambda: sync_files(open_files([target, *target.rglob("*")])))
+        except BaseException:
+            await self._run(engine.close)
+            raise
+        old = shard.path, shard.engine
+        await self._run(lambda: self._shards.switch(shard, target, engine))
+        shard.writable.set()
+        await self._run(old[1].close)
+        await asyncio.to_thread(shutil.rmtree, old[0])
+
+    async def _carried_over(self, shard: Shard, engine: edge.EdgeShard) -> None:
+        """What was written since the copy, or since the last time, as it is now."""
+        ids, shard.touched = sorted(shard.touched or ()), set()
+        for start in range(0, len(ids), _PORTION):
+            some = ids[start : start + _PORTION]
+            await self._run(lambda some=some: _copy_points(shard.engine, engine, some))  # type: ignore[misc]
+
+
+def _copy_points(source: edge.EdgeShard, target: edge.EdgeShard, ids: Sequence[str]) -> None:
+    found = source.retrieve([*ids], True, True)
+    points = [edge.Point(one.id, one.vector, one.payload) for one in found if one.vector is not None]
+    target.update(edge.UpdateOperation.upsert_points(points))
+    gone = set(ids) - {str(one.id) for one in found}
+    if gone:
+        target.update(edge.UpdateOperation.delete_points([*gone]))
+
+
+async def _said(process: Process, word: str) -> None:
+    """Raises RuntimeError if the process ends, or says something else."""
+    assert process.stdout is not None  # noqa: S101 - it was started with a pipe
+    said = (await process.stdout.readline()).decode().strip()
+    if said != word:
+        raise RuntimeError(f"the index builder ended instead of saying {word!r}: {said!r}, exit {await process.wait()}")
+
+
+async def _removed(path: Path) -> None:
+    await asyncio.shield(asyncio.to_thread(shutil.rmtree, path, ignore_errors=True))

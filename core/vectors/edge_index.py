@@ -1,0 +1,50 @@
+"""Builds the index of a Qdrant Edge shard, as a process of its own: there the engine may hold the GIL for as long as it takes.
+
+    python -m core.vectors.edge_index SOURCE TARGET
+
+TARGET must not exist. Says `copied` once it needs SOURCE no more (until then nobody may write to it), and `built` at the end.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import qdrant_edge as edge
+
+COPIED, BUILT = "copied", "built"
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    source, target = map(Path, sys.argv[1:])
+    _end_with_parent()
+    os.nice(10)  # whoever searches or ingests comes first
+    shutil.copytree(source, target)
+    _say(COPIED)
+    engine = edge.EdgeShard.load(str(target))
+    engine.optimize()
+    engine.flush()
+    engine.close()
+    _say(BUILT)
+
+
+def _end_with_parent() -> None:
+    """On Linux; elsewhere what is left behind ends when it next speaks, and is swept at the next start."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _say(word: str) -> None:
+    sys.stdout.write(f"{word}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
