@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import pytest_asyncio
 from aiohttp.test_utils import TestServer
 from playwright.async_api import Browser, FilePayload, Page, async_playwright
@@ -17,9 +15,8 @@ from core.ports import Point
 from core.schemas import Failure, ImageState
 from searchsvc.app import create_app
 from searchsvc.settings import SearchSettings
+from tests.browser import QUIET, chromium
 from tests.fakes import FakeCatalog, FakeEmbedder, FakeVectorStore, index
-
-_QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 
 
 def query(content: bytes, name: str = "query.png") -> FilePayload:
@@ -72,11 +69,9 @@ class Site:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
-    program = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
-    if program is None:
-        pytest.skip("needs Chromium on the PATH")
+    program = chromium()
     async with async_playwright() as playwright:
-        opened = await playwright.chromium.launch(executable_path=program, args=_QUIET.split())
+        opened = await playwright.chromium.launch(executable_path=program, args=QUIET)
         yield opened
         await opened.close()
 
