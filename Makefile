@@ -4,6 +4,8 @@ VENV   := .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# LEAN=1: what the starter model needs, without torch
+NEEDED := $(STAMP)$(if $(LEAN),-lean)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint build lock images up down clean
@@ -11,7 +13,7 @@ STAMP  := $(VENV)/.installed
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
-run: $(STAMP) ## start everything on http://127.0.0.1:3000, watching ./images (IMAGES_DIR, DATA_DIR, HOST, PORT, MODELS_DIR, MODEL_PROFILE)
+run: $(NEEDED) ## start everything on http://127.0.0.1:3000, watching ./images (IMAGES_DIR, DATA_DIR, HOST, PORT, MODELS_DIR, MODEL_PROFILE; LEAN=1)
 	@exec $(BIN)/python -m standalone
 
 test: lint ## install, lint, type-check, and run the whole test suite
@@ -25,14 +27,22 @@ lint: $(STAMP) ## ruff, mypy --strict, import-linter
 
 build: $(STAMP) ## create .venv and install everything
 
-$(STAMP): requirements.lock pyproject.toml
-	@echo "==> Preparing $(VENV) (the first time downloads about 3 GB; torch is the largest part)"
+$(BIN)/uv:
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+$(STAMP): requirements.lock pyproject.toml | $(BIN)/uv
+	@echo "==> Preparing $(VENV) (the first time downloads about 3 GB; torch is the largest part)"
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --editable .
 	@touch $@
 	@echo "==> $(VENV) is ready"
+
+$(STAMP)-lean: requirements.lock pyproject.toml | $(BIN)/uv
+	@echo "==> Preparing $(VENV) for the starter model alone (the first time downloads about 110 MB; make build adds the rest)"
+	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r pyproject.toml --constraint requirements.lock
+	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --editable .
+	@touch $@
 
 lock: $(STAMP) ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --python-version 3.11 \

@@ -16,6 +16,7 @@ import structlog
 
 from core.errors import NoModel
 from model_service import profile_toml
+from model_service.extras import NotInstalled, require
 from model_service.parts import ImageTower, Parts, Segmenter, TextTower
 from model_service.profile_toml import DESCRIPTION, EmbedderEntry, ImageEntry, SegmenterEntry
 from model_service.settings import ModelSettings
@@ -42,7 +43,7 @@ def load(settings: ModelSettings, *, starter: Path = STARTER) -> Parts:
     try:
         return _profile(settings, starter)
     except NoModel as error:
-        raise NoModel(f"{error} MODELS_DIR is looked at again every few seconds.", retry_after_s=_RETRY_AFTER_S) from error
+        raise NoModel(f"{error} This is looked at again every few seconds.", retry_after_s=_RETRY_AFTER_S) from error
 
 
 def _profile(settings: ModelSettings, starter: Path) -> Parts:
@@ -120,6 +121,7 @@ class _Loading:
         return onnx_encoder.load(folder, model_name=name, threads=self._threads)
 
     def _transformers_dual(self, entry: EmbedderEntry, folder: Path) -> DualEncoder:
+        require("torch", "transformers")
         checkpoint = self._weights.folder(_beside(folder, entry.model))
         words = self._weights.folder(_beside(folder, entry.text.model)) if entry.text else None
         from model_service import encoders  # noqa: PLC0415 - as above
@@ -131,6 +133,7 @@ class _Loading:
         return encoders.load_two_towers(checkpoint, words, pooling=entry.text.pooling, device=device, model_name=name)
 
     def _transformers_image(self, entry: ImageEntry, folder: Path) -> ImageTower:
+        require("torch", "transformers")
         checkpoint = self._weights.folder(_beside(folder, entry.model))
         from model_service import encoders  # noqa: PLC0415 - as above
 
@@ -142,17 +145,19 @@ class _Loading:
         wanted = entry.model if entry else self._settings.segmenter
         if wanted == _NONE:
             return None
+        shown = base_name(wanted)
         try:
+            require("torch", "ultralytics")
             checkpoint = self._weights.segmenter(_beside(folder, wanted))
+        except NotInstalled as error:
+            self._notice("segmenter_not_installed", f"Pictures are not cut into segments by {shown}: {error}.")
+            return None
         except NotFetched as error:
-            shown = base_name(wanted)
             advice = "Put a YOLOE prompt-free or YOLO-seg checkpoint into MODELS_DIR (or set SEGMENTER) and restart."
             self._notice("segmenter_missing", f"Pictures are not cut into segments: no {shown}, {error}. {advice}")
             return None
-        if checkpoint.name != base_name(wanted):
-            self._notice(
-                "segmenter_replaced", f"{checkpoint.name} finds the segments, since {base_name(wanted)} is not in MODELS_DIR."
-            )
+        if checkpoint.name != shown:
+            self._notice("segmenter_replaced", f"{checkpoint.name} finds the segments, since {shown} is not in MODELS_DIR.")
         from model_service import encoders, segmenter  # noqa: PLC0415 - as above
 
         try:
@@ -204,6 +209,8 @@ def _loaded(model: str, loader: Callable[[], LoadedT]) -> LoadedT:
     name, base = public_name(model), base_name(model)
     try:
         return loader()
+    except NotInstalled as error:
+        raise NoModel(f"{name} cannot be loaded: {error}.", retry_after_s=_RETRY_AFTER_S) from None
     except NotFetched as error:
         text = (
             f"No weights of {name}: {error}. Put its checkpoint (config.json, model.safetensors, tokenizer and preprocessor files) "

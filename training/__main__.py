@@ -60,6 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
         _run(chosen)
     except (UnusablePictures, NoModel) as error:
         return _refused(str(error))
+    except ModuleNotFoundError as error:
+        return _refused(f"{error.name} is not installed: pip install '.[training]', or make build")
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped; a training goes on from its last epoch with --resume\n")
         return 130
