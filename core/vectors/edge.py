@@ -203,6 +203,10 @@ class EdgeStore:
                 await self._run(lambda shard=shard: shard.engine.flush())  # type: ignore[misc]
                 log.info("journal_trimmed", collection=shard.collection)
 
+    async def settled(self) -> None:
+        """Return when no index is being built; for whoever measures, since nothing else needs to wait for one."""
+        await self._growth.settled()
+
     async def _sync(self, paths: Callable[[], list[Path]]) -> None:
         """Open the files between two updates, on the engine's thread; wait for the disk on another."""
         descriptors = await self._run(lambda: open_files(paths()))

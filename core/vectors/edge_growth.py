@@ -58,6 +58,11 @@ class IndexGrowth:
         if shard.unindexed - shard.left_unindexed >= max(self._index_from, _GROWTH * shard.indexed):
             self._building = asyncio.create_task(self._build(shard), name=f"index-{shard.collection}")
 
+    async def settled(self) -> None:
+        """Return when nothing is being built."""
+        if self._building is not None:
+            await asyncio.wait({self._building})
+
     async def close(self) -> None:
         """End what is being built; what there is of it is removed."""
         if self._building is not None:
