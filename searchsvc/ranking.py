@@ -25,6 +25,9 @@ NOISE = 1e-5
 
 _MOST_NEAR = 1000
 _SLACK = 16
+_FEW_MORE = 2
+"""On a first page: one tells that there are more, and the last of an answer that is full may have equals beyond it."""
+
 _HITS_AN_IMAGE = 4
 _MOST_HITS = 2**16
 
@@ -100,7 +103,7 @@ class Ranking:
     ) -> tuple[list[Ranked], bool]:
         """Looks around where the place was; earlier if it has moved up since, and further until its page is full."""
         start = max(0, place.rank - _SLACK) if place else 0
-        limit = count + 2 * _SLACK
+        limit = count + (2 * _SLACK if place else _FEW_MORE)
         while True:
             hits = await self._query(question, limit=limit, offset=start, with_vectors=with_vectors)
             if place is not None and start > 0 and (not hits or hits[0].score <= place.score + 2 * NOISE):
