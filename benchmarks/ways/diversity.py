@@ -1,4 +1,4 @@
-"""What variety costs: maximal marginal relevance (Carbonell and Goldstein, 1998) among the best 200."""
+"""What variety costs, and what it gives."""
 
 from __future__ import annotations
 
@@ -12,27 +12,19 @@ from benchmarks.ways.questions import Asked, Flags, Scores
 from benchmarks.ways.scopes import captions, names, nouns
 from benchmarks.ways.tables import markdown
 from benchmarks.ways.worlds import Clothes, Coco, Flickr
+from searchsvc.arrangement import POOL, arranged
 
-DIVERSITIES = (0.0, 0.1, 0.2, 0.25, 0.3, 0.5, 0.75)
+DIVERSITIES = (0.0, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
 MOST_LOST = 0.02
 """Of the captions' photos, those that variety may push out of the first ten."""
-_AMONG = 200
 _CAPTIONS = 1000
 
 
-def varied(scores: Scores, vectors: Vectors, diversity: float, count: int = 10) -> Rows:
-    """The first `count` rows: each has the most (1 - diversity) x score - diversity x highest cosine with those before it."""
-    rows = np.argsort(-scores, kind="stable")[:_AMONG]
-    relevance, among = (1 - diversity) * scores[rows], vectors[rows]
-    nearest = np.zeros(len(rows), dtype=np.float32)
-    left, chosen = np.ones(len(rows), dtype=np.bool_), list[int]()
-    for _ in range(min(count, len(rows))):
-        best = int(np.where(left, relevance - diversity * nearest, -np.inf).argmax())
-        alike = among @ among[best]
-        nearest = np.maximum(nearest, alike) if chosen else alike
-        left[best] = False
-        chosen.append(best)
-    return rows[chosen]
+def varied(scores: Scores, vectors: Vectors, diversity: float) -> Rows:
+    """The first ten, as the service arranges the best."""
+    rows: Rows = np.argsort(-scores, kind="stable")[:POOL]
+    order = arranged([float(score) for score in scores[rows]], list(vectors[rows]), (), collapse_from=None, diversity=diversity)
+    return rows[[group.index for group in order[:10]]]
 
 
 def alikeness(vectors: Vectors) -> float:

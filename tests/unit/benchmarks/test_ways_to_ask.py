@@ -194,7 +194,7 @@ def test_a_changed_photo_is_still_a_photo(change: str) -> None:
     assert changed(stored.getvalue(), change) != stored.getvalue()
 
 
-def test_without_diversity_the_order_is_that_of_the_scores_and_with_much_the_twin_comes_last() -> None:
+def test_without_diversity_the_order_is_that_of_the_scores_and_with_much_a_twin_comes_last() -> None:
     vectors = _scores([1, 0], [1, 0], [0, 1])
     scores = np.asarray([0.9, 0.8, 0.3], dtype=np.float32)
     assert varied(scores, vectors, 0).tolist() == [0, 1, 2]
