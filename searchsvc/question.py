@@ -19,8 +19,14 @@ from searchsvc.folder import PictureFolder
 from searchsvc.models import QueryModels, QueryPicture, choose_space, unit
 from searchsvc.search_schema import MAX_QUERY_PICTURES, Example, FeedbackUse, QueryOptions, Scope, TermKind
 
-_NEGATIVE_WEIGHT = 0.5
-"""A whole subtraction of CLIP vectors, all of which lie within a narrow cone, leaves mostly noise."""
+_TEXT = 2.0
+"""What words count where a picture counts 1: cosines of pictures with each other spread twice as far as those with words."""
+
+_NEGATIVE_TEXT = 0.5
+_UNLIKE_PICTURES, _UNLIKE_WORDS = 0.25, 0.05
+"""What unwanted pictures count against all that is wanted, which counts 1: where pictures are wanted, and where words alone are. Any
+picture is more like all others than words are, so taken away from words it takes the pictures with it. Measured, as the others are:
+docs/explanation/ways-to-ask.md."""
 
 
 class Term(Wire):
@@ -148,27 +154,26 @@ _Part = tuple[TermKind, str, Vector]
 
 
 def combine(wanted: Sequence[_Part], unwanted: Sequence[_Part]) -> tuple[Vector, tuple[Term, ...]]:
-    """One query vector of several, as the weighted sum of the terms: all that is wanted alike, less half of what is not.
-
-    Raises InvalidRequest if nothing is left.
-    """
-    towards, weight = _mean_direction(wanted)
-    weights = [weight] * len(wanted)
-    asked = towards
-    if unwanted:
-        away, weight = _mean_direction(unwanted)
-        weights += [-_NEGATIVE_WEIGHT * weight] * len(unwanted)
-        asked = towards - np.float32(_NEGATIVE_WEIGHT) * away
-    vector = unit(asked)
-    scale = 1 / float(np.linalg.norm(asked))
-    parts = zip([*wanted, *unwanted], weights, strict=True)
-    return vector, tuple(Term(of=of, ref=ref, weight=scale * weight, vector=part) for (of, ref, part), weight in parts)
+    """One query vector of several, as the weighted sum of the terms. Raises InvalidRequest if nothing is left."""
+    words_alone = all(of == "text" for of, *_ in wanted)
+    groups = [
+        (1.0, wanted),
+        (-_NEGATIVE_TEXT, [part for part in unwanted if part[0] == "negative_text"]),
+        (-(_UNLIKE_WORDS if words_alone else _UNLIKE_PICTURES), [part for part in unwanted if part[0] == "unlike"]),
+    ]
+    terms = [term for weight, parts in groups if parts for term in _together(weight, parts)]
+    total: Vector = np.stack([np.float32(term.weight) * term.vector for term in terms]).sum(axis=0)
+    scale = float(np.linalg.norm(total))
+    return unit(total), tuple(term.model_copy(update={"weight": term.weight / scale}) for term in terms)
 
 
-def _mean_direction(parts: Sequence[_Part]) -> tuple[Vector, float]:
-    """As a vector of length 1, and the weight that each part has in it."""
-    total: Vector = np.stack([vector for *_, vector in parts]).sum(axis=0)
-    return unit(total), 1 / float(np.linalg.norm(total))
+def _together(weight: float, parts: Sequence[_Part]) -> list[Term]:
+    """Terms whose sum has the length of `weight`."""
+    counts = [_TEXT if of == "text" else 1.0 for of, *_ in parts]
+    total: Vector = np.stack([np.float32(count) * vector for count, (*_, vector) in zip(counts, parts, strict=True)]).sum(axis=0)
+    unit(total)
+    scale = weight / float(np.linalg.norm(total))
+    return [Term(of=of, ref=ref, weight=scale * count, vector=part) for count, (of, ref, part) in zip(counts, parts, strict=True)]
 
 
 def _check(options: QueryOptions, pictures: Sequence[bytes]) -> None:

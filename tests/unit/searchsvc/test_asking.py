@@ -149,8 +149,8 @@ async def test_the_terms_of_an_explanation_add_up_to_the_score(world: World, alb
     for match in answer["matches"]:
         said = match["explanation"]
         assert said["collection"] == TEXT_SPACE.collection
-        assert [term["of"] for term in said["terms"]] == ["text", "like", "unlike", "negative_text"]
-        assert [term["ref"] for term in said["terms"]] == ["red", album["blue"], f"{album['red in black']}/0", "green"]
+        assert [term["of"] for term in said["terms"]] == ["text", "like", "negative_text", "unlike"]
+        assert [term["ref"] for term in said["terms"]] == ["red", album["blue"], "green", f"{album['red in black']}/0"]
         total = sum(term["weight"] * term["similarity"] for term in said["terms"])
         n = match["segment"] and match["segment"]["n"]
         if n is None:
@@ -196,7 +196,20 @@ def test_terms_have_the_weights_that_make_the_vector() -> None:
     vector, terms = combine([part("text"), part("file"), part("like")], [part("unlike"), part("negative_text")])
     assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-6)
     assert np.allclose(sum(term.weight * term.vector for term in terms), vector, atol=1e-6)
-    assert [term.weight > 0 for term in terms] == [True, True, True, False, False]
+    weights = {term.of: term.weight for term in terms}
+    assert weights["text"] == pytest.approx(2 * weights["file"])
+    assert weights["like"] == pytest.approx(weights["file"])
+    assert weights["negative_text"] == pytest.approx(2 * weights["unlike"])
+    assert weights["unlike"] < 0 < weights["file"]
+
+
+def test_pictures_that_are_not_wanted_hardly_count_against_words_alone() -> None:
+    """They are nearer to every picture than words are."""
+    word, seen, disliked = (np.eye(3, dtype=np.float32)[n] for n in range(3))
+    beside_words, _ = combine([("text", "w", word)], [("unlike", "u", disliked)])
+    beside_pictures, _ = combine([("image_id", "p", seen)], [("unlike", "u", disliked)])
+    assert beside_words[2] / beside_words[0] == pytest.approx(-0.05)
+    assert beside_pictures[2] / beside_pictures[1] == pytest.approx(-0.25)
 
 
 # --- near-duplicates and variety
