@@ -79,7 +79,11 @@ def drawn() -> Stock:
         for seed in range(2)
     }
     drawn["circle/copy.jpg"] = _again(next(content for path, content in drawn.items() if path.startswith("circle/")))
-    late = {f"street/{colour}.jpg": synthetic_picture(colour, "square", 320, seed=9) for colour in COLOURS}
+    late = {
+        f"street/{colour}-{seed}.jpg": synthetic_picture(colour, "square", 320, seed=seed)
+        for colour in COLOURS
+        for seed in range(9, 18)
+    }
     return Stock(profile="clip", words="a circle", folder="circle", shelf=drawn, late=late)
 
 
