@@ -37,7 +37,7 @@ def search_service(data_dir: Path, model_url: str) -> Iterator[str]:
 
 @contextmanager
 def _process(*arguments: str, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S603 - modules of this repository
         [sys.executable, *arguments], env={**os.environ, **environment}, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     try:

@@ -110,7 +110,7 @@ def tiny_clip(folder: Path) -> None:
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
     torch.manual_seed(0)
-    tokenizer = _tokenizer()
+    tokenizer = word_tokenizer()
     tower = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
     special = {f"{role}_token_id": getattr(tokenizer, f"{role}_token_id") for role in ("pad", "bos", "eos")}
     config = CLIPConfig(
@@ -155,7 +155,7 @@ def tiny_segmenter(path: Path) -> None:
         ultralytics.YOLO(str(described), task="segment").save(str(path))
 
 
-def _tokenizer() -> Any:
+def word_tokenizer(*, max_length: int = 24) -> Any:
     """Word by word. The end token's id isn't 2: CLIP takes 2 as the sign of its first, mistaken configuration."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -173,7 +173,7 @@ def _tokenizer() -> Any:
         unk_token="<unk>",
         bos_token="<start>",
         eos_token="<end>",
-        model_max_length=24,
+        model_max_length=max_length,
     )
 
 

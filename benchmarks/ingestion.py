@@ -1,0 +1,200 @@
+"""From files to *indexed*, against the loop that one would write first, and against the models alone."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks import photos
+from benchmarks.rows import Row, percentile_ms
+from core.decode import DecodeLimits, decode
+from core.schemas import SegmentMode
+from model_service.crops import WORKING_SIDE, working_copy
+from model_service.parts import Parts
+from model_service.registry import load
+from model_service.settings import ModelSettings
+from tests.e2e.product import Product, wait_for
+
+_NAIVE_PHOTOS = 40
+_BATCH = 16
+_QUERIES_PER_S = 5
+_WARM_UP = 0.2
+"""Share of the pictures before the clock starts: a folder that is copied in is let settle first, and caches fill."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """`naive` is the loop: one file to its vectors."""
+
+    name: str
+    goal: float
+    naive: Callable[[Path], object]
+    environment: dict[str, str]
+    segments: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """Pictures a second while nothing is asked, and while somebody asks; and how long each answer took then, in seconds."""
+
+    alone: float
+    asked: float
+    answers_s: list[float]
+
+
+def rows(folder: Path, case: Case, *, models_dir: Path, count: int) -> list[Row]:
+    """Naive, product, models alone, naive again: what the machine does beside it falls on each alike."""
+    pictures = folder / "pictures"
+    real = photos.write(pictures, 2 * count)
+    files = sorted(pictures.iterdir())
+    case.naive(files[0])
+    naive = [_rate(files[:_NAIVE_PHOTOS], case.naive)]
+    ingested = _ingested(folder, files, models_dir, case.environment)
+    settings = ModelSettings.model_validate({"models_dir": models_dir, **{k.lower(): v for k, v in case.environment.items()}})
+    alone = _models_alone_per_s(load(settings), files[:64], segments=case.segments)
+    naive.append(_rate(files[_NAIVE_PHOTOS : 2 * _NAIVE_PHOTOS], case.naive))
+    rate = 2 / sum(1 / one for one in naive)
+    seen = {"ingested_per_s": ingested.alone, "naive_per_s": rate, "models_alone_per_s": alone, "photos": count}
+    source = "photos enlarged to 0.5 to 1.7 megapixels" if real else "drawn pictures of 0.5 to 1.7 megapixels"
+    found = [Row(f"ingestion, {case.name}: over naive", ingested.alone / rate, case.goal, "higher", detail=seen, note=source)]
+    if not case.segments:
+        p95 = percentile_ms(ingested.answers_s, 95)
+        told = {"p50_ms": percentile_ms(ingested.answers_s, 50), "questions": len(ingested.answers_s)}
+        found += [
+            Row(f"ingestion, {case.name}: of the models alone", ingested.alone / alone, 0.85, "higher"),
+            Row(f"text search while that is ingested, {_QUERIES_PER_S} a second: p95", p95, 100.0, "lower", "ms", told),
+            Row(
+                "ingestion then, of its own rate",
+                ingested.asked / ingested.alone,
+                0.7,
+                "higher",
+                detail={"per_s": ingested.asked},
+            ),
+        ]
+    return found
+
+
+def _rate(files: list[Path], work: Callable[[Path], object]) -> float:
+    started = time.perf_counter()
+    for file in files:
+        work(file)
+    return len(files) / (time.perf_counter() - started)
+
+
+def _ingested(folder: Path, files: list[Path], models_dir: Path, environment: dict[str, str]) -> Ingested:
+    """By `make run`'s process, of folders that are moved in at once: half of the files, then the others while somebody asks."""
+    half = len(files) // 2
+    with Product(folder / "product", models_dir=models_dir, environment=environment) as product:
+        product.start_and_wait(timeout_s=600)
+        alone = _rate_of(product, files[:half], before=0)
+        with _asking(product) as answers_s:
+            asked = _rate_of(product, files[half:], before=half)
+        product.interrupt(timeout_s=30)
+    return Ingested(alone, asked, answers_s)
+
+
+def _rate_of(product: Product, files: list[Path], *, before: int) -> float:
+    place = product.root / f"moved-in-{before}"
+    place.mkdir()
+    for file in files:
+        shutil.copy(file, place)
+    place.rename(product.images / place.name)
+    start, end = before + _WARM_UP * len(files), before + len(files)
+    first, first_at = wait_for("the first pictures", lambda: _indexed_from(product, start), timeout_s=600, every_s=0.02)
+    last, last_at = wait_for("all pictures", lambda: _indexed_from(product, end), timeout_s=1800, every_s=0.02)
+    return float((last - first) / (last_at - first_at))
+
+
+@contextmanager
+def _asking(product: Product) -> Iterator[list[float]]:
+    """Ask by words all the time, at a fixed rate whatever the answers take. Seconds of each answer."""
+    ended, seconds = threading.Event(), list[float]()
+
+    def ask(n: int) -> None:
+        started = time.perf_counter()
+        answer = product.http.post("/api/v1/search-image", json={"text": f"a question never asked before {n}"})
+        if answer.status_code == 200:
+            seconds.append(time.perf_counter() - started)
+
+    def keep_asking() -> None:
+        with ThreadPoolExecutor(8) as pool:
+            n = 0
+            while not ended.wait(1 / _QUERIES_PER_S):
+                n += 1
+                pool.submit(ask, n)
+
+    thread = threading.Thread(target=keep_asking)
+    thread.start()
+    try:
+        yield seconds
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _indexed_from(product: Product, count: float) -> tuple[int, float] | None:
+    indexed: int = product.http.get("/api/v1/status").json()["images"]["indexed"]
+    return (indexed, time.perf_counter()) if indexed >= count else None
+
+
+def _models_alone_per_s(parts: Parts, files: list[Path], *, segments: bool) -> float:
+    """Prepared inputs in batches of sixteen, no decoding, no HTTP, nothing stored."""
+    limits = DecodeLimits(2**28, 2**28)
+    pixels = [working_copy(decode(file.read_bytes(), limits, min_side=WORKING_SIDE // 2).pixels) for file in files]
+    prepared: list[tuple[Any, list[Any]]] = [(tower, [tower.prepare(one) for one in pixels]) for tower in parts.image_towers]
+    for tower, inputs in prepared:
+        tower.embed(inputs[:_BATCH])
+    started = time.perf_counter()
+    for tower, inputs in prepared:
+        for start in range(0, len(inputs), _BATCH):
+            tower.embed(inputs[start : start + _BATCH])
+    if segments and parts.segmenter is not None:
+        for one in pixels:
+            parts.segmenter.segment([one], SegmentMode.STANDARD)
+    return len(files) / (time.perf_counter() - started)
+
+
+def naive_clip(checkpoint: Path) -> Callable[[Path], object]:
+    """As the model's own page shows it: `transformers` and `torch`, full decoding, a picture at a time."""
+    import torch  # noqa: PLC0415 - takes seconds
+    from transformers import CLIPImageProcessor, CLIPModel  # noqa: PLC0415
+
+    model = CLIPModel.from_pretrained(checkpoint).eval()
+    processor = CLIPImageProcessor.from_pretrained(checkpoint)
+
+    def embed(file: Path) -> object:
+        inputs = processor(images=Image.open(file).convert("RGB"), return_tensors="pt")
+        with torch.no_grad():
+            features = model.visual_projection(model.vision_model(**inputs).pooler_output)
+        return np.asarray(features / features.norm())
+
+    return embed
+
+
+def naive_clip_and_yolo(checkpoint: Path, weights: Path) -> Callable[[Path], object]:
+    """`predict` of `ultralytics` on the file, then each crop and the whole through CLIP, one after the other."""
+    import torch  # noqa: PLC0415
+    import ultralytics  # noqa: PLC0415
+    from transformers import CLIPImageProcessor, CLIPModel  # noqa: PLC0415
+
+    model, yolo = CLIPModel.from_pretrained(checkpoint).eval(), ultralytics.YOLO(weights)
+    processor = CLIPImageProcessor.from_pretrained(checkpoint)
+
+    def embed(file: Path) -> object:
+        picture = Image.open(file).convert("RGB")
+        (found,) = yolo.predict(picture, verbose=False, retina_masks=True)
+        crops = [picture.crop(tuple(box)) for box in found.boxes.xyxy.tolist()]
+        with torch.no_grad():
+            return [model.vision_model(**processor(images=one, return_tensors="pt")).pooler_output for one in (picture, *crops)]
+
+    return embed
