@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from core import logs
 from core.errors import ImageSearchError
-from standalone.compose import run
+from standalone.launch import launch
 from standalone.listeners import AddressInUse
 from standalone.settings import StandaloneSettings
 from watcher.database import LedgerInUse, LedgerTooNew
@@ -19,11 +19,11 @@ log = structlog.get_logger()
 
 
 def main() -> int:
-    """Returns the exit code: 0 after a drained stop, 1 when something that the user can change stands in the way."""
+    """Returns the exit code: 0 after a drained stop, 1 when something that the user can change stands in the way, 130 when stopped early."""
     try:
         settings = StandaloneSettings()
         logs.configure(level=settings.log_level, log_format=settings.log_format, service="standalone")
-        asyncio.run(run(settings))
+        asyncio.run(launch(settings))
     except ValidationError as error:
         print(f"The settings don't hold:\n{error}", file=sys.stderr)
         return 1
@@ -34,6 +34,8 @@ def main() -> int:
         log.debug("start_failed", exc_info=True)
         print(f"Cannot start: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # before there was anything to drain
+        return 130
     return 0
 
 

@@ -1,8 +1,9 @@
-"""The whole product in one process tree: who is made of what, started in order and released in reverse."""
+"""Watcher and search service in one process: who is made of what, started in order and released in reverse (`launch` comes before)."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
@@ -14,12 +15,10 @@ from core.model_client import ModelClient
 from core.ports import Embedder, VectorStore
 from core.schemas import EngineState, ModelsInfo
 from core.vectors.edge import EdgeStore
-from core.vectors.server import ServerStore
 from core.web import serving, until_signalled
 from searchsvc.app import create_app
 from searchsvc.settings import SearchSettings
-from standalone.listeners import LOOPBACK, bind, bind_near, url_of
-from standalone.model_process import ModelProcess, child_environment
+from standalone.listeners import url_of
 from standalone.progress import draw_progress
 from standalone.settings import StandaloneSettings
 from watcher.app import running_watcher
@@ -27,22 +26,18 @@ from watcher.settings import WatcherSettings
 
 log = structlog.get_logger()
 
-_MODEL_STOP_GRACE_S = 2.0
 
-
-async def run(settings: StandaloneSettings) -> None:
-    """Start everything, say where it is, and run until a signal. Raises AddressInUse, and the settings' ValidationError."""
-    watcher_settings, search_settings = WatcherSettings(), SearchSettings()
-    watcher_settings.data_dir.mkdir(parents=True, exist_ok=True)
+async def run(
+    settings: StandaloneSettings,
+    watcher_settings: WatcherSettings,
+    search_settings: SearchSettings,
+    *,
+    public: socket.socket,
+    watcher_listener: socket.socket,
+    model_url: str,
+) -> None:
+    """Start watcher and search service beside the model service's process, say where they are, and run until a signal."""
     async with AsyncExitStack() as stack:
-        public = bind(settings.host, settings.port)
-        model_listener, watcher_listener = bind_near(settings.model_port), bind_near(settings.watcher_port)
-        for listener in (public, model_listener, watcher_listener):
-            stack.callback(listener.close)
-
-        model_url = url_of(model_listener)
-        environment = child_environment(host=LOOPBACK, port=model_listener.getsockname()[1])
-        await stack.enter_async_context(ModelProcess(model_listener, environment=environment, stop_grace_s=_MODEL_STOP_GRACE_S))
         embedder = await stack.enter_async_context(ModelClient(model_url))
         vectors = await stack.enter_async_context(_vectors(watcher_settings))
         watcher = await stack.enter_async_context(running_watcher(watcher_settings, embedder, vectors))
@@ -62,6 +57,8 @@ async def run(settings: StandaloneSettings) -> None:
 def _vectors(settings: WatcherSettings) -> AbstractAsyncContextManager[VectorStore]:
     if settings.qdrant_url is None:
         return EdgeStore(settings.data_dir / "vectors")
+    from core.vectors.server import ServerStore  # noqa: PLC0415 - half of all imports and 60 MB, for those alone who have a server
+
     return ServerStore.of(settings, settings.qdrant_url)
 
 
