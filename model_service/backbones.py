@@ -35,6 +35,21 @@ class ImageBackbone(nn.Module):
         return _projected(pooled(output).flatten(1), self.projection)
 
 
+class WordsOfDual(nn.Module):
+    """The text tower of a dual encoder: what its tokenizer makes, to features (n, dim), not normalised."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        if not hasattr(model, "get_text_features") or not hasattr(model, "get_image_features"):
+            raise UnusableCheckpoint("it is no dual encoder of words and pictures")
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None) -> Tensor:
+        read = {"attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        given = {name: tensor for name, tensor in read.items() if tensor is not None}
+        return pooled(self.model.get_text_features(input_ids=input_ids, **given)).flatten(1)
+
+
 class TextBackbone(nn.Module):
     """Token ids and attention mask, both (n, tokens), to features (n, dim), not normalised."""
 
@@ -42,7 +57,8 @@ class TextBackbone(nn.Module):
         super().__init__()
         self.model, self.pooling, self.projection = model, pooling, projection
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """`token_type_ids` say nothing of a single sentence, and are left out."""
         output = self.model(input_ids=input_ids, attention_mask=attention_mask)
         return _projected(self._sentence(output, attention_mask), self.projection)
 

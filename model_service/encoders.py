@@ -1,13 +1,13 @@
-"""Towers from `transformers` checkpoints: any CLIP-like dual encoder, two towers of their own, and any image-only backbone."""
+"""Towers from `transformers` checkpoints in torch: any CLIP-like dual encoder, two towers of their own, and any image-only backbone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from core.decode import Pixels
 from core.schemas import ModelCard, Space
@@ -16,67 +16,18 @@ from model_service.backbones import (
     Pooling,
     TextBackbone,
     UnusableCheckpoint,
+    WordsOfDual,
     load_image_backbone,
     load_image_processor,
     load_text_backbone,
     load_tokenizer,
     longest_text,
-    pooled,
 )
 from model_service.framing import bounded_aspect
 from model_service.parts import Tensor
+from model_service.runtimes import Precision
+from model_service.towers import GREY, PictureTower, Tokens, TwoTowers
 from model_service.weights import Checkpoint
-
-_GREY: Pixels = np.full((64, 64, 3), 128, dtype=np.uint8)
-
-
-@dataclass(frozen=True, slots=True)
-class TransformersImageTower:
-    """Pictures alone: a backbone's pooled output, projected where the checkpoint has a projection."""
-
-    backbone: ImageBackbone
-    processor: Any
-    space: Space
-    card: ModelCard
-
-    def prepare(self, pixels: Pixels) -> Tensor:
-        return prepared(self.processor, pixels)
-
-    def embed(self, prepared: Sequence[Tensor]) -> Tensor:
-        return _image_features(self.backbone, np.stack(prepared))
-
-
-@dataclass(frozen=True, slots=True)
-class TransformersDualEncoder:
-    """Pictures and words. `embed_texts` wants one thread at a time: a tokenizer keeps its padding as state."""
-
-    images: TransformersImageTower
-    tokenizer: Any
-    text_features: Callable[[Any], torch.Tensor]
-    """Of tokens on the model's device: (n, dim)."""
-    max_tokens: int
-    padding: str | bool
-
-    @property
-    def space(self) -> Space:
-        return self.images.space
-
-    @property
-    def card(self) -> ModelCard:
-        return self.images.card
-
-    def prepare(self, pixels: Pixels) -> Tensor:
-        return self.images.prepare(pixels)
-
-    def embed(self, prepared: Sequence[Tensor]) -> Tensor:
-        return self.images.embed(prepared)
-
-    def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        tokens = self.tokenizer(
-            list(texts), padding=self.padding, truncation=True, max_length=self.max_tokens, return_tensors="pt"
-        ).to(_device(self.images.backbone))
-        with torch.inference_mode():
-            return _normalised(self.text_features(tokens))
 
 
 def chosen_device(wanted: str, threads: int) -> str:
@@ -92,46 +43,40 @@ def chosen_device(wanted: str, threads: int) -> str:
     return wanted
 
 
-def load_dual_encoder(checkpoint: Checkpoint, *, device: str, model_name: str) -> TransformersDualEncoder:
+def load_dual_encoder(
+    checkpoint: Checkpoint, *, device: str, model_name: str, precision: Precision = Precision.FP32
+) -> TwoTowers:
     """One checkpoint with both towers. Raises UnusableCheckpoint, and whatever `transformers` raises for a damaged folder."""
-    images = _loaded(checkpoint, device, model_name, text=True)
-    model = images.backbone.model
-    if not hasattr(model, "get_text_features") or not hasattr(model, "get_image_features"):
-        raise UnusableCheckpoint("it is no dual encoder of words and pictures")
-    tokenizer = load_tokenizer(checkpoint.path)
-    return TransformersDualEncoder(
-        images=images,
-        tokenizer=tokenizer,
-        text_features=lambda tokens: pooled(model.get_text_features(**tokens)),
-        max_tokens=longest_text(tokenizer, model),
-        padding="max_length" if model.config.model_type.startswith("siglip") else True,  # SigLIP was trained on padded text
-    )
+    backbone = load_image_backbone(checkpoint.path)
+    words = WordsOfDual(backbone.model)
+    images = _images(backbone, checkpoint, _Placing(device, precision), model_name, text=True)
+    return TwoTowers(images, tokens_of(checkpoint, backbone.model), _words(words))
 
 
 def load_two_towers(
-    images: Checkpoint, texts: Checkpoint, *, pooling: Pooling, device: str, model_name: str
-) -> TransformersDualEncoder:
+    images: Checkpoint,
+    texts: Checkpoint,
+    *,
+    pooling: Pooling,
+    device: str,
+    model_name: str,
+    precision: Precision = Precision.FP32,
+) -> TwoTowers:
     """Two checkpoints, each with a projection into their common space. Raises as `load_dual_encoder`."""
+    placing = _Placing(device, precision)
     both = Checkpoint(images.path, images.name, images.joined_with(texts))
-    tower = _loaded(both, device, model_name, text=True)
-    backbone = load_text_backbone(texts.path, pooling).to(device)
-    tokenizer = load_tokenizer(texts.path)
-    dual = TransformersDualEncoder(
-        images=tower,
-        tokenizer=tokenizer,
-        text_features=_words(backbone),
-        max_tokens=longest_text(tokenizer, backbone.model),
-        padding=True,
-    )
-    found = dual.embed_texts(["a photo"]).shape[1]
-    if found != tower.space.dim:
-        raise UnusableCheckpoint(f"its towers do not meet: pictures have {tower.space.dim} numbers, words {found}")
+    tower = _images(load_image_backbone(images.path), both, placing, model_name, text=True)
+    backbone = load_text_backbone(texts.path, pooling)
+    dual = TwoTowers(tower, tokens_of(texts, backbone.model), _words(placing.placed(backbone)))
+    check_meeting(dual)
     return dual
 
 
-def load_image_tower(checkpoint: Checkpoint, *, device: str, model_name: str) -> TransformersImageTower:
+def load_image_tower(
+    checkpoint: Checkpoint, *, device: str, model_name: str, precision: Precision = Precision.FP32
+) -> PictureTower:
     """As `load_dual_encoder`, of pictures alone."""
-    return _loaded(checkpoint, device, model_name, text=False)
+    return _images(load_image_backbone(checkpoint.path), checkpoint, _Placing(device, precision), model_name, text=False)
 
 
 def prepared(processor: Any, pixels: Pixels) -> Tensor:
@@ -140,37 +85,84 @@ def prepared(processor: Any, pixels: Pixels) -> Tensor:
     return np.asarray(found["pixel_values"][0], dtype=np.float32)
 
 
-def _words(backbone: TextBackbone) -> Callable[[Any], torch.Tensor]:
-    return lambda tokens: torch.as_tensor(backbone(tokens["input_ids"], tokens["attention_mask"]))
+def tokens_of(checkpoint: Checkpoint, model: Any) -> Callable[[Sequence[str]], Tokens]:
+    """As the model was trained: cut off where it stops reading, and padded."""
+    tokenizer = load_tokenizer(checkpoint.path)
+    longest = longest_text(tokenizer, model)
+    padding = "max_length" if model.config.model_type.startswith("siglip") else True  # SigLIP was trained on padded text
+    return lambda texts: dict(
+        tokenizer(list(texts), padding=padding, truncation=True, max_length=longest, return_tensors="np").items()
+    )
 
 
-def _loaded(checkpoint: Checkpoint, device: str, model_name: str, *, text: bool) -> TransformersImageTower:
+def check_meeting(dual: TwoTowers) -> None:
+    """Raises UnusableCheckpoint when words and pictures have embeddings of different lengths."""
+    found = dual.embed_texts(["a photo"]).shape[1]
+    if found != dual.space.dim:
+        raise UnusableCheckpoint(f"its towers do not meet: pictures have {dual.space.dim} numbers, words {found}")
+
+
+class _Placing:
+    """Where backbones are put, and in which type of numbers."""
+
+    def __init__(self, device: str, precision: Precision) -> None:
+        self._device = device
+        halved = device.startswith("cuda") and not torch.cuda.is_bf16_supported()
+        reduced = torch.float16 if halved else torch.bfloat16
+        self._dtype = torch.float32 if precision is Precision.FP32 else reduced
+
+    @property
+    def precision(self) -> str:
+        return {torch.float16: "fp16", torch.bfloat16: "bf16"}.get(self._dtype, "fp32")
+
+    @property
+    def device(self) -> str:
+        return self._device
+
+    def placed(self, module: torch.nn.Module) -> torch.nn.Module:
+        layout = torch.channels_last if self._device.startswith("cuda") else torch.preserve_format
+        return module.to(self._device, self._dtype, memory_format=layout)  # type: ignore[call-overload,no-any-return]
+
+
+def _images(backbone: ImageBackbone, checkpoint: Checkpoint, placing: _Placing, model_name: str, *, text: bool) -> PictureTower:
     """Embeds a grey picture to learn the dimension."""
-    backbone = load_image_backbone(checkpoint.path).to(device)
+    features = _pictures(placing.placed(backbone))
     processor = load_image_processor(checkpoint.path)
-    dim = _image_features(backbone, prepared(processor, _GREY)[None]).shape[1]
-    space = Space(collection=checkpoint.collection, model_name=model_name, dim=dim, text=text)
+    dim = features(prepared(processor, GREY)[None]).reshape(1, -1).shape[1]
     card = ModelCard(
         role="embedder",
         model_name=model_name,
         source=checkpoint.name,
         revision=checkpoint.revision,
         runtime=f"torch {torch.__version__.split('+')[0]}",
-        device=device,
-        precision="float32",
+        device=placing.device,
+        precision=placing.precision,
     )
-    return TransformersImageTower(backbone, processor, space, card)
+    space = Space(collection=checkpoint.collection, model_name=model_name, dim=dim, text=text)
+    return PictureTower(lambda pixels: prepared(processor, pixels), features, space, card)
 
 
-def _image_features(backbone: ImageBackbone, pixels: Tensor) -> Tensor:
-    batch = torch.from_numpy(pixels).to(_device(backbone))
-    with torch.inference_mode():
-        return _normalised(backbone(batch))
+def _pictures(backbone: torch.nn.Module) -> Callable[[Tensor], NDArray[Any]]:
+    weight = next(backbone.parameters())
+
+    def features(pixels: Tensor) -> NDArray[Any]:
+        with torch.inference_mode():
+            batch = torch.from_numpy(pixels).to(weight.device, weight.dtype, memory_format=_layout(weight))
+            return np.asarray(backbone(batch).float().cpu().numpy())
+
+    return features
 
 
-def _device(backbone: ImageBackbone) -> torch.device:
-    return next(backbone.parameters()).device
+def _words(backbone: torch.nn.Module | TextBackbone) -> Callable[[Tokens], NDArray[Any]]:
+    device = next(backbone.parameters()).device
+
+    def features(tokens: Tokens) -> NDArray[Any]:
+        with torch.inference_mode():
+            read = {name: torch.from_numpy(ids).to(device) for name, ids in tokens.items()}
+            return np.asarray(backbone(**read).float().cpu().numpy())
+
+    return features
 
 
-def _normalised(features: torch.Tensor) -> Tensor:
-    return np.asarray(torch.nn.functional.normalize(features.flatten(1).float(), dim=1).cpu().numpy(), dtype=np.float32)
+def _layout(weight: torch.Tensor) -> torch.memory_format:
+    return torch.channels_last if weight.is_cuda else torch.contiguous_format

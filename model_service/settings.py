@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from core.settings import ServiceSettings
 
@@ -25,8 +26,17 @@ class ModelSettings(ServiceSettings):
         description="segmentation checkpoint: a file name or path, YOLOE prompt-free or any YOLO-seg; `none` leaves it out",
     )
     model_device: str = Field(default="auto", description="`auto`, `cpu`, `cuda`, `mps`")
+    model_runtime: Literal["auto", "openvino", "onnx", "torch"] = Field(
+        default="auto", description="what computes; `auto`: torch on a GPU, else the fastest that is installed"
+    )
+    model_precision: Literal["auto", "int8", "bf16", "fp32"] = Field(
+        default="auto", description="least exact numbers to compute in, where the vectors stay as good; `auto`: the fastest such"
+    )
+    images_dir: Path = Field(default=Path("images"), description="the watched folder")
     hub_timeout_s: float = Field(default=3.0, gt=0, description="how long to wait for the model hub before going on without it")
-    model_threads: int = Field(default=0, ge=0, description="threads of the runtimes; 0: as many as there are cores")
+    model_threads: int = Field(
+        default=0, ge=0, description="threads of the runtimes; 0: as many as there are cores for this process"
+    )
     embed_batch: int = Field(default=16, ge=1, le=256, description="most pictures embedded in one forward pass")
     queue_limit: int = Field(default=64, ge=1, description="requests that may wait; further ones are refused with 503")
     request_timeout_s: float = Field(default=120.0, gt=0, description="longest time that a request may take, its wait included")
@@ -36,3 +46,8 @@ class ModelSettings(ServiceSettings):
     max_image_pixels: int = Field(
         default=150_000_000, gt=0, description="larger pictures are not decoded (`too_many_pixels`, HTTP 422)"
     )
+
+    @field_validator("model_runtime", "model_precision", mode="before")
+    @classmethod
+    def _lower_choice(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value

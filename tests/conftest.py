@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 
+# A checkpoint is exported for the fastest runtime in half a minute: once for a user, but once for each test that makes its own.
+# Tests of the runtimes name theirs; all others, and the processes that they start, compute in torch.
+os.environ.setdefault("MODEL_RUNTIME", "torch")
+os.environ.setdefault("MODEL_PRECISION", "fp32")
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

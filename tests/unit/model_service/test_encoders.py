@@ -10,8 +10,8 @@ from PIL import Image
 
 from model_service import encoders, onnx_encoder
 from model_service.backbones import UnusableCheckpoint
-from model_service.encoders import TransformersDualEncoder, TransformersImageTower
 from model_service.parts import Tensor
+from model_service.towers import PictureTower, TwoTowers
 from model_service.weights import Checkpoint
 from tests.unit.model_service.checkpoints import projection, tiny_bert, tiny_clip, tiny_onnx, tiny_resnet
 
@@ -31,7 +31,7 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def clip(clip_folder: Path) -> TransformersDualEncoder:
+def clip(clip_folder: Path) -> TwoTowers:
     return encoders.load_dual_encoder(Checkpoint(clip_folder, "tiny/clip", "0" * 16), device="cpu", model_name="CLIP")
 
 
@@ -41,7 +41,7 @@ def resnet_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def resnet(resnet_folder: Path) -> TransformersImageTower:
+def resnet(resnet_folder: Path) -> PictureTower:
     return encoders.load_image_tower(Checkpoint(resnet_folder, "tiny/resnet", "1" * 16), device="cpu", model_name="ResNet")
 
 
@@ -60,7 +60,7 @@ def cosines(one: Tensor, other: Tensor) -> np.ndarray:
 
 
 def test_a_clips_picture_embeddings_are_those_of_its_own_processor_and_model(
-    clip: TransformersDualEncoder, clip_folder: Path
+    clip: TwoTowers, clip_folder: Path
 ) -> None:
     import torch
     import transformers
@@ -76,7 +76,7 @@ def test_a_clips_picture_embeddings_are_those_of_its_own_processor_and_model(
 
 
 def test_a_clips_text_embeddings_are_those_of_its_own_tokenizer_and_model(
-    clip: TransformersDualEncoder, clip_folder: Path
+    clip: TwoTowers, clip_folder: Path
 ) -> None:
     import torch
     import transformers
@@ -93,7 +93,7 @@ def test_a_clips_text_embeddings_are_those_of_its_own_tokenizer_and_model(
     assert cosines(clip.embed_texts(TEXTS), np.stack(expected)).min() > 0.9999
 
 
-def test_a_resnets_embeddings_are_its_pooled_output(resnet: TransformersImageTower, resnet_folder: Path) -> None:
+def test_a_resnets_embeddings_are_its_pooled_output(resnet: PictureTower, resnet_folder: Path) -> None:
     import torch
     import transformers
 
@@ -145,7 +145,7 @@ def test_pictures_of_hairline_shapes_are_prepared_like_any_other(
     assert prepared[0].mean() > prepared[1].mean()
 
 
-def test_many_threads_prepare_at_once_as_one_does(clip: TransformersDualEncoder) -> None:
+def test_many_threads_prepare_at_once_as_one_does(clip: TwoTowers) -> None:
     one_by_one = [clip.prepare(picture) for picture in pictures()]
 
     with ThreadPoolExecutor(4) as threads:
@@ -172,7 +172,7 @@ def test_an_image_model_cannot_stand_in_for_a_dual_encoder(resnet_folder: Path) 
         encoders.load_dual_encoder(Checkpoint(resnet_folder, "resnet", "0" * 16), device="cpu", model_name="CLIP")
 
 
-def test_a_projection_beside_the_weights_is_applied_to_the_pooled_output(resnet: TransformersImageTower, tmp_path: Path) -> None:
+def test_a_projection_beside_the_weights_is_applied_to_the_pooled_output(resnet: PictureTower, tmp_path: Path) -> None:
     weight = projection(tiny_resnet(tmp_path / "resnet"), 16, 5)
 
     tower = encoders.load_image_tower(Checkpoint(tmp_path / "resnet", "mine", "2" * 16), device="cpu", model_name="mine")
