@@ -3,7 +3,7 @@
     python -m benchmarks.ways_to_ask [--shared ../shared] [--kept FOLDER] [--seed 0]
 
 Prints the tables of docs/explanation/ways-to-ask.md. What the models make of photos and words is kept in `--kept` and not made
-again: about eight minutes on one core the first time, one after that.
+again: about five minutes on one core the first time, one after that.
 """
 
 from __future__ import annotations
