@@ -45,6 +45,7 @@ export class Cutter {
       make("button", { type: "button", class: "button primary", onclick: search }, "Search with this part"),
     );
     this.#between([0.25, 0.25], [0.75, 0.75]);
+    whenLoaded(this.#picture, () => stage.style.setProperty("--ratio", this.#picture.naturalWidth / this.#picture.naturalHeight));
     if (chosen) whenLoaded(this.#picture, () => this.#show(chosen, sizeNow()));
     this.#dialog.showModal();
   }

@@ -124,7 +124,7 @@ function factsOf(match) {
     segment ? ["Region", `${segment.label}, ${Math.round(segment.score * 100)} % sure`] : null,
     ["Path", match.path],
     ["Size", match.width ? `${match.width} × ${match.height}` : "unknown"],
-    taken ? ["Taken", new Date(taken).toLocaleDateString()] : null,
+    taken ? ["Date", new Date(taken).toLocaleDateString()] : null,
     location ? ["Place", `${location.lat.toFixed(4)}, ${location.lon.toFixed(4)}`] : null,
   ].filter(Boolean);
   return make("dl", {}, rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));

@@ -32,7 +32,7 @@ export class Why {
 }
 
 function rowsOf({ whole, region, region_n: n }, segment) {
-  const label = segment && segment.n === n ? `Region “${segment.label}”` : `Region ${n}`;
+  const label = segment && segment.n === n ? `Region “${segment.label}”` : "Best region";
   return [...(whole === null ? [] : [["Whole picture", whole.toFixed(4)]]), ...(region === null ? [] : [[label, region.toFixed(4)]])];
 }
 

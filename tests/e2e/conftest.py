@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
+from tests.browser import QUIET, chromium
 from tests.checkpoints import models_dir as make_models_dir
 from tests.e2e.product import Product
 
@@ -34,3 +36,11 @@ def photos(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]
 def product(tmp_path: Path, weights: Path) -> Iterator[Product]:
     with Product(tmp_path, models_dir=weights) as instance:
         yield instance
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium(), args=QUIET)
+        yield opened
+        opened.close()

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import QUIET, chromium
 from tests.checkpoints import models_dir
 from tests.e2e.looking import ADD, PICK, QUESTION, ask, hand_over, is_shown, jpeg, places, ratings, refine, rows_of
 from tests.e2e.product import Product, wait_for
@@ -19,14 +18,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 ITSELF = re.compile(r"1\.000|0\.99\d")
 """The score of a picture that is asked by."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium(), args=QUIET)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
