@@ -23,7 +23,7 @@ def write(folder: Path, count: int) -> bool:
     random = np.random.default_rng(0)
     for n in range(count):
         picture = originals[n % len(originals)] if originals else _drawn(random)
-        side = _SIDES[n % len(_SIDES)] + n // len(_SIDES) % 40
+        side = _SIDES[n % len(_SIDES)] + n // max(1, len(originals))  # the same bytes would be the same image
         scale = side / max(picture.size)
         large = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC)
         large.save(folder / f"{n:05d}.jpg", "JPEG", quality=90)
