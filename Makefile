@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 NEEDED := $(STAMP)$(if $(LEAN),-lean)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint build lock images up down clean
+.PHONY: help run test lint build bench lock images up down clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -43,6 +43,9 @@ $(STAMP)-lean: requirements.lock pyproject.toml | $(BIN)/uv
 	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r pyproject.toml --constraint requirements.lock
 	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --editable .
 	@touch $@
+
+bench: $(STAMP) ## measure it on this machine, ten minutes, into docs/performance.md (BENCH=--long: an hour)
+	$(BIN)/python -m benchmarks $(BENCH)
 
 lock: $(STAMP) ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --python-version 3.11 \

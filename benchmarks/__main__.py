@@ -1,0 +1,94 @@
+"""Every row of docs/performance.md in one run.
+
+    python -m benchmarks [--long] [--only WORD] [--into docs]
+
+Ten minutes on two cores; `--long` takes more pictures and a million points, which is an hour. Speeds are ratios of things measured in the
+same run, so that a busy machine slows both. Writes `performance.json` (with the machine's facts), `performance.md` and a plot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks import ingestion, machine, recall, report, rescan, search, startup
+from benchmarks.checkpoints import random_clip
+from benchmarks.ingestion import Case
+from benchmarks.photos import SHARED
+from benchmarks.rows import Row
+
+_YOLO = SHARED / "models" / "yolov8n-seg.pt"
+_CLIP = {"MODEL_PROFILE": "clip", "IMAGE_MODEL": "none", "HF_HUB_OFFLINE": "1"}
+
+Measure = Callable[[Path], list[Row]]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--long", action="store_true", help="more pictures, a million points")
+    parser.add_argument("--only", default="", help="measurements whose name has this word")
+    parser.add_argument("--into", type=Path, default=Path("docs"), help="the folder to write to")
+    options = parser.parse_args()
+    facts, rows = machine.facts(), list[Row]()
+    for name, measure in measurements(long=options.long):
+        if options.only not in name:
+            continue
+        started = time.perf_counter()
+        with tempfile.TemporaryDirectory(prefix="imagesearch-bench-") as folder:
+            found = measure(Path(folder))
+        rows += found
+        print(
+            "\n".join(row.as_markdown() for row in found),
+            f"({name}: {time.perf_counter() - started:.0f} s)",
+            sep="\n",
+            flush=True,
+        )
+    if not options.only:
+        report.write(options.into, facts, rows)
+    print(json.dumps({"met": sum(row.met for row in rows), "rows": len(rows)}))
+    return 0
+
+
+def measurements(*, long: bool) -> Iterator[tuple[str, Measure]]:
+    """By name, in the order of the table."""
+    yield "ingestion", lambda folder: _ingestion(folder, count=2000 if long else 400)
+    if _YOLO.exists():
+        yield "ingestion with regions", lambda folder: _ingestion_with_regions(folder, count=400 if long else 80)
+    yield "search", lambda folder: _search(folder, count=100_000, queries=1000 if long else 200)
+    yield "recall", lambda folder: [asyncio.run(recall.recall(folder, 100_000))]
+    if long:
+        yield "recall of a million", lambda folder: [asyncio.run(recall.recall(folder, 1_000_000))]
+    yield "rescan", rescan.rows
+    yield "startup", startup.rows
+
+
+def _ingestion(folder: Path, *, count: int) -> list[Row]:
+    models = folder / "models"
+    naive = ingestion.naive_clip(random_clip(models))
+    case = Case("CLIP ViT-B/32 (random weights)", 5.0, naive, {**_CLIP, "SEGMENTER": "none"}, segments=False)
+    return ingestion.rows(folder, case, models_dir=models, count=count)
+
+
+def _ingestion_with_regions(folder: Path, *, count: int) -> list[Row]:
+    models = folder / "models"
+    checkpoint = random_clip(models)
+    (models / _YOLO.name).symlink_to(_YOLO.resolve())
+    naive = ingestion.naive_clip_and_yolo(checkpoint, _YOLO)
+    case = Case("CLIP (random weights) and YOLOv8n-seg", 4.0, naive, {**_CLIP, "SEGMENTER": _YOLO.name}, segments=True)
+    return ingestion.rows(folder, case, models_dir=models, count=count)
+
+
+def _search(folder: Path, *, count: int, queries: int) -> list[Row]:
+    models = folder / "models"
+    random_clip(models)
+    return asyncio.run(search.rows(folder, count, profile="clip", models_dir=models, queries=queries))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
