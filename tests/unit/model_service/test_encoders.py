@@ -59,9 +59,7 @@ def cosines(one: Tensor, other: Tensor) -> np.ndarray:
     return (unit(one) * unit(other)).sum(axis=1)
 
 
-def test_a_clips_picture_embeddings_are_those_of_its_own_processor_and_model(
-    clip: TwoTowers, clip_folder: Path
-) -> None:
+def test_a_clips_picture_embeddings_are_those_of_its_own_processor_and_model(clip: TwoTowers, clip_folder: Path) -> None:
     import torch
     import transformers
 
@@ -75,9 +73,7 @@ def test_a_clips_picture_embeddings_are_those_of_its_own_processor_and_model(
     assert cosines(clip.embed([clip.prepare(p) for p in pictures()]), expected).min() > 0.9999
 
 
-def test_a_clips_text_embeddings_are_those_of_its_own_tokenizer_and_model(
-    clip: TwoTowers, clip_folder: Path
-) -> None:
+def test_a_clips_text_embeddings_are_those_of_its_own_tokenizer_and_model(clip: TwoTowers, clip_folder: Path) -> None:
     import torch
     import transformers
 
