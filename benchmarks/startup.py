@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.checkpoints import random_clip
 from benchmarks.machine import facts
 from benchmarks.rows import HEAD, Row
 from tests.e2e.product import Product
@@ -61,6 +62,12 @@ def rows(folder: Path, *, profile: str = "starter", models_dir: Path | None = No
             "Memory is PSS, which shares out what processes have in common.",
         ),
     ]
+
+
+def clip_row(folder: Path) -> Row:
+    """`clip` with weights on disk, exported before where it is served from an export; random ones of the true architecture."""
+    random_clip(folder / "models")
+    return rows(folder, profile="clip", models_dir=folder / "models")[0]
 
 
 def _start(place: Path, profile: str, models_dir: Path) -> Start:
