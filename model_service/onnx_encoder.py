@@ -137,7 +137,9 @@ def _session(path: Path, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors only: it warns of every initializer that it folds
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads that wait would take the cores of who searches
+    options.add_session_config_entry(
+        "session.intra_op.allow_spinning", "0"
+    )  # threads that wait would take the cores of who searches
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
