@@ -266,7 +266,7 @@ def test_the_bar_moves_while_pictures_are_copied_into_the_folder(page: Page, pro
         window.told = [];
         new MutationObserver(() => window.told.push([bar.querySelector("progress")?.value ?? -1, bar.innerText])).observe(bar, { childList: true });
     }""")
-    more = {f"later/{path.replace('/', '-')}": content + b"\0\0" for path, content in stock.late.items()}
+    more = {f"later/{path.replace('/', '-')}": content + b"\0\0" for path, content in (stock.shelf | stock.late).items()}
     for path, content in more.items():
         stock.put({path: content}, product.images)
         page.wait_for_timeout(50)
