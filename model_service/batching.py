@@ -2,6 +2,7 @@
 
 One thread, because the runtimes use every core by themselves: two models at once would only fight for them. A batch is whatever
 waits at that moment for one model, up to its limit, so a lone query never waits for company and a crowd is never served singly.
+A batch of ingestion is also bounded in time, by how long the model took before: a query that comes meanwhile waits for no more.
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ from typing import Any, Generic, Self, TypeVar
 from core.errors import ModelUnavailable
 from core.schemas import Priority
 from model_service.metrics import InferenceMetrics
+
+LONGEST_INGEST_S = 0.06
+"""What a query may have to wait for, in seconds."""
+
+_NEWEST_SHARE = 0.3
 
 InputT = TypeVar("InputT")
 OutputT = TypeVar("OutputT")
@@ -44,8 +50,11 @@ class _Waiting:
 class Dispatcher:
     """Owns the inference thread. Every submitted input ends in a result or an exception, also when the dispatcher stops."""
 
-    def __init__(self, metrics: InferenceMetrics) -> None:
+    def __init__(self, metrics: InferenceMetrics, *, longest_ingest_s: float = LONGEST_INGEST_S) -> None:
         self._metrics = metrics
+        self._longest_ingest_s = longest_ingest_s
+        self._pace_s: dict[BatchModel[Any, Any], float] = {}
+        """Seconds an input, lately, by model."""
         self._queues: dict[Priority, dict[BatchModel[Any, Any], deque[_Waiting]]] = {Priority.QUERY: {}, Priority.INGEST: {}}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._arrived = asyncio.Event()
@@ -95,8 +104,10 @@ class Dispatcher:
                 for one in batch:
                     _fail(one, ModelUnavailable("the model service is stopping"))
                 raise
+            took_s = time.perf_counter() - started
             failed = sum(isinstance(outcome, Exception) for outcome in outcomes)
-            self._metrics.observe_batch(model.name, len(batch), time.perf_counter() - started, failed=failed)
+            self._metrics.observe_batch(model.name, len(batch), took_s, failed=failed)
+            self._note_pace(model, took_s / len(batch))
             for one, outcome in zip(batch, outcomes, strict=True):
                 _resolve(one, outcome)
 
@@ -109,12 +120,23 @@ class Dispatcher:
             heads = [(queue[0].since, position, model) for position, (model, queue) in enumerate(queues.items()) if queue]
             if heads:
                 model = min(heads)[2]
-                batch = _take(queues[model], model.max_batch)
+                batch = _take(queues[model], self._most(model, priority))
                 now = time.monotonic()
                 for one in batch:
                     self._metrics.observe_wait(priority, now - one.since)
                 return model, batch
         return None, []
+
+    def _most(self, model: BatchModel[Any, Any], priority: Priority) -> int:
+        """How many inputs one batch may have."""
+        pace_s = self._pace_s.get(model, 0.0)
+        if priority is Priority.QUERY or pace_s * model.max_batch <= self._longest_ingest_s:
+            return model.max_batch
+        return max(1, int(self._longest_ingest_s / pace_s))
+
+    def _note_pace(self, model: BatchModel[Any, Any], pace_s: float) -> None:
+        before = self._pace_s.get(model, pace_s)
+        self._pace_s[model] = before + _NEWEST_SHARE * (pace_s - before)
 
     def _waiting(self, priority: Priority) -> Iterator[_Waiting]:
         return (one for queue in self._queues[priority].values() for one in queue if not one.answer.done())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -58,7 +59,7 @@ async def test_what_waits_at_the_same_time_goes_in_one_batch_and_queries_go_firs
     recorder = Recorder()
     recorder.gate.clear()
     model = BatchModel("doubler", recorder, 8)
-    async with _dispatcher() as dispatcher:
+    async with Dispatcher(InferenceMetrics(CollectorRegistry()), longest_ingest_s=60) as dispatcher:
         first = asyncio.create_task(dispatcher.submit(model, [0], Priority.INGEST))
         await asyncio.sleep(0.05)
         ingestion = [asyncio.create_task(dispatcher.submit(model, [n], Priority.INGEST)) for n in range(1, 11)]
@@ -67,6 +68,27 @@ async def test_what_waits_at_the_same_time_goes_in_one_batch_and_queries_go_firs
         recorder.gate.set()
         await asyncio.gather(first, query, *ingestion)
     assert recorder.batches == [[0], [99], [1, 2, 3, 4, 5, 6, 7, 8], [9, 10]]
+
+
+async def test_a_batch_of_ingestion_takes_no_longer_than_a_query_may_wait_and_one_of_queries_is_whole() -> None:
+    batches: list[int] = []
+
+    def slow(numbers: Sequence[int]) -> list[int]:
+        batches.append(len(numbers))
+        time.sleep(0.02 * len(numbers))
+        return list(numbers)
+
+    model = BatchModel("slow", slow, 16)
+    async with Dispatcher(InferenceMetrics(CollectorRegistry()), longest_ingest_s=0.1) as dispatcher:
+        await dispatcher.submit(model, [0], Priority.INGEST)
+        await dispatcher.submit(model, list(range(40)), Priority.INGEST)
+        ingested = batches[1:]
+        batches.clear()
+        await dispatcher.submit(model, list(range(12)), Priority.QUERY)
+    assert sum(ingested) == 40
+    assert max(ingested) <= 5
+    assert max(ingested) >= 2, "a slow moment must not serve a crowd singly for ever"
+    assert batches == [12]
 
 
 async def test_a_query_to_one_model_overtakes_ingestion_in_another() -> None:
