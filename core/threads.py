@@ -16,16 +16,14 @@ class ThreadBudget:
     """Threads of one process that serves models.
 
     A pass through a model takes every core for as long as it lasts, and passes follow one another on one thread. Decoders fill the
-    gaps and keep the next batch ready: half the cores for them, or all but one where the passes are made by an accelerator.
+    gaps, and keep the next batch ready: half the cores for them.
     """
 
     inference: int
     decoding: int
 
     @classmethod
-    def of(cls, cores: int, *, accelerated: bool = False) -> ThreadBudget:
-        if accelerated:
-            return cls(inference=1, decoding=max(1, min(2 * _MOST_DECODERS, cores - 1)))
+    def of(cls, cores: int) -> ThreadBudget:
         return cls(inference=cores, decoding=max(1, min(_MOST_DECODERS, math.ceil(cores / 2))))
 
 
@@ -46,5 +44,5 @@ def limit_libraries(threads: int) -> None:
     that is busy elsewhere.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
         os.environ.setdefault(name, str(threads))

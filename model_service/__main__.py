@@ -15,6 +15,7 @@ import structlog
 from pydantic import ValidationError
 
 from core import logs
+from core.threads import limit_libraries, usable_cores
 from core.web import serving, until_signalled
 from model_service.app import create_app
 from model_service.registry import load
@@ -24,8 +25,6 @@ log = structlog.get_logger()
 
 
 def main() -> int:
-    # OpenMP's threads otherwise spin while they wait for each other: ten times the time on a machine that is busy elsewhere.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = _arguments()
     try:
         settings = ModelSettings()
@@ -33,6 +32,7 @@ def main() -> int:
     except (ValidationError, OSError) as error:
         print(f"Cannot start the model service: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
         return 1
+    limit_libraries(settings.model_threads or usable_cores())
     logs.configure(level=settings.log_level, log_format=settings.log_format, service="model_service")
     if arguments.exit_with_parent:
         threading.Thread(target=_end_with_parent, args=(settings.shutdown_grace_s,), name="parent-watch", daemon=True).start()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,7 +52,7 @@ def load_dual_encoder(
     backbone = load_image_backbone(checkpoint.path)
     words = WordsOfDual(backbone.model)
     images = _images(backbone, checkpoint, _Placing(device, precision), model_name, text=True)
-    return TwoTowers(images, tokens_of(checkpoint, backbone.model), _words(words))
+    return TwoTowers(images, reader_of(checkpoint.path, backbone.model), _words(words))
 
 
 def load_two_towers(
@@ -67,7 +69,7 @@ def load_two_towers(
     both = Checkpoint(images.path, images.name, images.joined_with(texts))
     tower = _images(load_image_backbone(images.path), both, placing, model_name, text=True)
     backbone = load_text_backbone(texts.path, pooling)
-    dual = TwoTowers(tower, tokens_of(texts, backbone.model), _words(placing.placed(backbone)))
+    dual = TwoTowers(tower, reader_of(texts.path, backbone.model), _words(placing.placed(backbone)))
     check_meeting(dual)
     return dual
 
@@ -85,14 +87,26 @@ def prepared(processor: Any, pixels: Pixels) -> Tensor:
     return np.asarray(found["pixel_values"][0], dtype=np.float32)
 
 
-def tokens_of(checkpoint: Checkpoint, model: Any) -> Callable[[Sequence[str]], Tokens]:
-    """As the model was trained: cut off where it stops reading, and padded."""
-    tokenizer = load_tokenizer(checkpoint.path)
-    longest = longest_text(tokenizer, model)
-    padding = "max_length" if model.config.model_type.startswith("siglip") else True  # SigLIP was trained on padded text
-    return lambda texts: dict(
-        tokenizer(list(texts), padding=padding, truncation=True, max_length=longest, return_tensors="np").items()
-    )
+@dataclass(frozen=True, slots=True)
+class TokenReader:
+    """Texts as the model was trained on them: cut off where it stops reading, and padded."""
+
+    tokenizer: Any
+    longest: int
+    to_longest: bool
+    """Padded to the longest of a batch, or always to `longest`."""
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        padding = True if self.to_longest else "max_length"
+        read = self.tokenizer(list(texts), padding=padding, truncation=True, max_length=self.longest, return_tensors="np")
+        return dict(read.items())
+
+
+def reader_of(folder: Path, model: Any) -> TokenReader:
+    """The checkpoint's tokenizer, as its model wants it."""
+    tokenizer = load_tokenizer(folder)
+    siglip = model.config.model_type.startswith("siglip")  # trained on texts that are padded to their full length
+    return TokenReader(tokenizer, longest_text(tokenizer, model), not siglip)
 
 
 def check_meeting(dual: TwoTowers) -> None:

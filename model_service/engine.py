@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager, suppress
@@ -29,6 +28,7 @@ from core.schemas import (
     SegmentMode,
     TextEmbeddings,
 )
+from core.threads import ThreadBudget, usable_cores
 from model_service.batching import BatchModel, Dispatcher
 from model_service.crops import WORKING_SIDE, crop, part, scaled, working_copy
 from model_service.metrics import InferenceMetrics
@@ -105,7 +105,9 @@ class Engine:
         self._in_flight = dict.fromkeys(Priority, 0)
         self._dispatcher = Dispatcher(metrics)
         self._loading_thread = ThreadPoolExecutor(1, thread_name_prefix="load")
-        self._decoding_threads = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="decode")
+        self._decoding_threads = ThreadPoolExecutor(
+            ThreadBudget.of(settings.model_threads or usable_cores()).decoding, thread_name_prefix="decode"
+        )
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:

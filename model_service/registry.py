@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import structlog
 
 from core.errors import NoModel
+from core.threads import usable_cores
 from model_service import profile_toml
 from model_service.extras import NotInstalled, require
 from model_service.parts import ImageTower, Parts, Segmenter, TextTower
 from model_service.profile_toml import DESCRIPTION, EmbedderEntry, ImageEntry, SegmenterEntry
+from model_service.runtimes import UnusableRuntime
 from model_service.settings import ModelSettings
 from model_service.weights import NotFetched, Weights, base_name, public_name
+
+if TYPE_CHECKING:
+    from model_service.loading import Loader
 
 log = structlog.get_logger()
 
@@ -80,7 +84,7 @@ class _Loading:
         self._settings = settings
         self._starter = starter
         self._weights = Weights(settings.models_dir, hub_timeout_s=settings.hub_timeout_s, may_fetch=may_fetch)
-        self._threads = settings.model_threads or os.cpu_count() or 1
+        self._threads = settings.model_threads or usable_cores()
         self._notices = notices or []
 
     def clip(self) -> Parts:
@@ -123,22 +127,20 @@ class _Loading:
     def _transformers_dual(self, entry: EmbedderEntry, folder: Path) -> DualEncoder:
         require("torch", "transformers")
         checkpoint = self._weights.folder(_beside(folder, entry.model))
-        words = self._weights.folder(_beside(folder, entry.text.model)) if entry.text else None
-        from model_service import encoders  # noqa: PLC0415 - as above
-
-        device = encoders.chosen_device(self._settings.model_device, self._threads)
-        name = entry.name or base_name(entry.model)
-        if entry.text is None or words is None:
-            return encoders.load_dual_encoder(checkpoint, device=device, model_name=name)
-        return encoders.load_two_towers(checkpoint, words, pooling=entry.text.pooling, device=device, model_name=name)
+        words = self._weights.folder(_beside(folder, entry.text.model)) if entry.text else checkpoint
+        pooling = entry.text.pooling if entry.text else None
+        return self._loader().two_towers(checkpoint, words, pooling, name=entry.name or base_name(entry.model))
 
     def _transformers_image(self, entry: ImageEntry, folder: Path) -> ImageTower:
         require("torch", "transformers")
         checkpoint = self._weights.folder(_beside(folder, entry.model))
-        from model_service import encoders  # noqa: PLC0415 - as above
+        return self._loader().image_tower(checkpoint, name=entry.name or base_name(entry.model))
 
-        device = encoders.chosen_device(self._settings.model_device, self._threads)
-        return encoders.load_image_tower(checkpoint, device=device, model_name=entry.name or base_name(entry.model))
+    def _loader(self) -> Loader:
+        """Raises UnusableRuntime."""
+        from model_service.loading import Loader  # noqa: PLC0415 - as above
+
+        return Loader.of(self._settings)
 
     def _segmenter(self, entry: SegmenterEntry | None, folder: Path) -> Segmenter | None:
         """The profile's own, or that of the settings; pictures are found without one, so its absence is only noticed."""
@@ -158,16 +160,12 @@ class _Loading:
             return None
         if checkpoint.name != shown:
             self._notice("segmenter_replaced", f"{checkpoint.name} finds the segments, since {shown} is not in MODELS_DIR.")
-        from model_service import encoders, segmenter  # noqa: PLC0415 - as above
-
         try:
-            device = encoders.chosen_device(self._settings.model_device, self._threads)
-            return segmenter.load(
-                checkpoint,
-                device=device,
-                max_segments=self._settings.max_segments,
-                min_score=self._settings.segment_min_score,
-            )
+            kept, least = self._settings.max_segments, self._settings.segment_min_score
+            return self._loader().segmenter(checkpoint, max_segments=kept, min_score=least)
+        except UnusableRuntime as error:
+            self._notice("segmenter_unusable", f"Pictures are not cut into segments: {error}.")
+            return None
         except Exception as error:  # noqa: BLE001 - a damaged pickle raises anything
             log.warning("segmenter_load_failed", model=checkpoint.name, error=repr(error))
             self._notice(
@@ -209,7 +207,7 @@ def _loaded(model: str, loader: Callable[[], LoadedT]) -> LoadedT:
     name, base = public_name(model), base_name(model)
     try:
         return loader()
-    except NotInstalled as error:
+    except (NotInstalled, UnusableRuntime) as error:
         raise NoModel(f"{name} cannot be loaded: {error}.", retry_after_s=_RETRY_AFTER_S) from None
     except NotFetched as error:
         text = (

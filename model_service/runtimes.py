@@ -75,6 +75,11 @@ class Choice:
         return self.runtime is not Runtime.TORCH
 
     @property
+    def in_torch(self) -> Precision:
+        """What torch computes in, where it is chosen or stands in: it has no int8."""
+        return next(one for one in self.precisions if one is not Precision.INT8)
+
+    @property
     def versioned(self) -> str:
         return f"{PACKAGES[self.runtime]} {version(PACKAGES[self.runtime]).partition('+')[0]}"
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +21,11 @@ from PIL import Image
 from core.decode import Pixels
 from core.masks import Mask
 from core.schemas import BBox, ModelCard, SegmentMode
+from model_service.exports import YoloFacts
 from model_service.framing import bounded_aspect
+from model_service.graphs import Graph
 from model_service.parts import Instance
+from model_service.runtimes import Precision
 from model_service.weights import Checkpoint
 
 MASK_SIDE = 640
@@ -43,10 +47,9 @@ class YoloSegmenter:
     the first took long, so that a picture's segments would depend on its neighbours.
     """
 
-    model: Any
-    device: str
+    predict: Callable[[Pixels, int], Any]
+    """Of a BGR picture and the side that it is fitted into: `ultralytics`' `Results`."""
     max_segments: int
-    min_score: float
     card: ModelCard
 
     def segment(self, pixels: Sequence[Pixels], mode: SegmentMode) -> list[list[Instance]]:
@@ -56,17 +59,7 @@ class YoloSegmenter:
         if self.max_segments == 0 or bounded_aspect(pixels).shape != pixels.shape:
             return []  # of a hairline no object can be told
         fitted = _fitted(pixels, side)
-        (result,) = self.model.predict(
-            np.ascontiguousarray(fitted[..., ::-1]),  # it takes BGR
-            imgsz=side,
-            conf=self.min_score,
-            max_det=3 * self.max_segments,
-            agnostic_nms=True,
-            retina_masks=True,  # masks at the size of what was given, the letterbox undone
-            device=self.device,
-            verbose=False,
-            save=False,
-        )
+        result = self.predict(np.ascontiguousarray(fitted[..., ::-1]), side)
         return [] if result.masks is None else self._best(result, pixels)
 
     def _best(self, result: Any, pixels: Pixels) -> list[Instance]:
@@ -90,33 +83,90 @@ class YoloSegmenter:
         return kept
 
 
-def load(checkpoint: Checkpoint, *, device: str, max_segments: int, min_score: float) -> YoloSegmenter:
-    """Raises UnusableSegmenter, and whatever `ultralytics` raises for a damaged checkpoint."""
-    threads = torch.get_num_threads()
-    ultralytics = _imported_ultralytics()
+def load(
+    checkpoint: Checkpoint, *, device: str, max_segments: int, min_score: float, precision: Precision = Precision.FP32
+) -> YoloSegmenter:
+    """In torch. Raises UnusableSegmenter, and whatever `ultralytics` raises for a damaged checkpoint."""
+    with imported_ultralytics() as ultralytics:
+        model = opened(ultralytics, checkpoint)
+        reduced = precision is not Precision.FP32 and device.startswith("cuda")  # float16; on a CPU it has no such mode
+        options = _options(max_segments, min_score) | {"device": device, "quantize": 16 if reduced else None}
+
+        def predict(picture: Pixels, side: int) -> Any:
+            (result,) = model.predict(picture, imgsz=side, **options)
+            return result
+
+        runtime = f"ultralytics {ultralytics.__version__}"
+        family = type(model).__name__
+        card = _card(checkpoint, family, runtime=runtime, device=device, precision="fp16" if reduced else "fp32")
+        return _warm(YoloSegmenter(predict, max_segments, card))
+
+
+def load_graph(
+    checkpoint: Checkpoint,
+    graph: Graph,
+    facts: YoloFacts,
+    *,
+    runtime: str,
+    precision: Precision,
+    max_segments: int,
+    min_score: float,
+) -> YoloSegmenter:
+    """Of an export."""
+    with imported_ultralytics():
+        from model_service.yolo_graph import predictor  # noqa: PLC0415 - imports ultralytics
+
+        predict = predictor(graph, facts, _options(max_segments, min_score))
+        card = _card(checkpoint, facts.family, runtime=runtime, device="cpu", precision=precision)
+        return _warm(YoloSegmenter(predict, max_segments, card))
+
+
+def opened(ultralytics: Any, checkpoint: Checkpoint) -> Any:
+    """The checkpoint as the library's own object. Raises as `load`."""
     kind = ultralytics.YOLOE if checkpoint.path.name.lower().startswith("yoloe") else ultralytics.YOLO
     model = kind(str(checkpoint.path))
     if model.task != "segment":
         raise UnusableSegmenter(f"it is a checkpoint for {model.task}, not for instance masks")
-    card = ModelCard(
+    return model
+
+
+def _options(max_segments: int, min_score: float) -> dict[str, Any]:
+    return {
+        "conf": min_score,
+        "max_det": 3 * max_segments,
+        "agnostic_nms": True,
+        "retina_masks": True,  # masks at the size of what was given, the letterbox undone
+        "verbose": False,
+        "save": False,
+    }
+
+
+def _card(checkpoint: Checkpoint, family: str, *, runtime: str, device: str, precision: str) -> ModelCard:
+    return ModelCard(
         role="segmenter",
-        model_name=kind.__name__,
+        model_name=family,
         source=checkpoint.name,
         revision=checkpoint.revision,
-        runtime=f"ultralytics {ultralytics.__version__}",
+        runtime=runtime,
         device=device,
-        precision="float32",
+        precision=precision,
     )
-    segmenter = YoloSegmenter(model, device, max_segments, min_score, card)
+
+
+def _warm(segmenter: YoloSegmenter) -> YoloSegmenter:
     segmenter.segment([np.full((64, 64, 3), 128, dtype=np.uint8)], SegmentMode.QUICK)
-    torch.set_num_threads(threads)  # its first prediction takes one core away from everything in this process
     return segmenter
 
 
-def _imported_ultralytics() -> Any:
-    """It writes settings when it is imported: into a folder that goes at once, unless one was named for them."""
+@contextmanager
+def imported_ultralytics() -> Iterator[Any]:
+    """The library, for as long as it is loaded from: the threads that its first prediction takes from torch come back at the end.
+
+    It writes settings when it is imported: into a folder that goes at once, unless one was named for them.
+    """
+    threads = torch.get_num_threads()
     os.environ.update(YOLO_AUTOINSTALL="false", YOLO_OFFLINE="true", YOLO_VERBOSE="false")
-    os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))  # it would set 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # it would set 1
     open_image = Image.open
     with tempfile.TemporaryDirectory(prefix="imagesearch-ultralytics-") as place:
         named = os.environ.setdefault("YOLO_CONFIG_DIR", place)
@@ -127,7 +177,10 @@ def _imported_ultralytics() -> Any:
             ultralytics.settings.update({"sync": False})
     if named == place:
         del os.environ["YOLO_CONFIG_DIR"]
-    return ultralytics
+    try:
+        yield ultralytics
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _fitted(pixels: Pixels, side: int) -> Pixels:
