@@ -8,6 +8,8 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from core.vectors.storage import Quantization, VectorStorage
+
 
 class ServiceSettings(BaseSettings):
     """Base of `ModelSettings`, `WatcherSettings` and `SearchSettings`; each field is one row of docs/reference/settings.md."""
@@ -37,9 +39,18 @@ class FolderSettings(ServiceSettings):
         default=150_000_000, gt=0, description="larger pictures are not decoded (`too_many_pixels`, HTTP 422)"
     )
 
+    vectors_quantization: Quantization = Field(
+        default="off",
+        description="`scalar` (a byte a number) or `binary` (a bit): a short form that an index is searched by, for large sets",
+    )
+    vectors_on_disk: bool = Field(default=False, description="leave the vectors on the disk, for sets that memory cannot hold")
     qdrant_url: str | None = Field(
         default=None, description="a Qdrant server, e.g. `http://qdrant:6333`; unset: Qdrant embedded in `DATA_DIR`"
     )
     qdrant_api_key: str | None = Field(default=None, description="key of that server", repr=False)
     qdrant_prefer_grpc: bool = Field(default=True, description="use gRPC (port 6334) where the server offers it, else REST")
     qdrant_timeout_s: float = Field(default=10.0, gt=0, description="time-out of one call to that server")
+
+    @property
+    def vector_storage(self) -> VectorStorage:
+        return VectorStorage(self.vectors_quantization, self.vectors_on_disk)

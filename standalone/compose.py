@@ -56,7 +56,7 @@ async def run(
 
 def _vectors(settings: WatcherSettings) -> AbstractAsyncContextManager[VectorStore]:
     if settings.qdrant_url is None:
-        return EdgeStore(settings.data_dir / "vectors")
+        return EdgeStore(settings.data_dir / "vectors", storage=settings.vector_storage)
     from core.vectors.server import ServerStore  # noqa: PLC0415 - half of all imports and 60 MB, for those alone who have a server
 
     return ServerStore.of(settings, settings.qdrant_url)

@@ -26,9 +26,11 @@ from core.errors import VectorsUnavailable
 from core.ports import ANYTHING, CollectionSize, FacetCount, Hit, Payload, Point, Record, Where
 from core.schemas import Space, Vector
 from core.vectors.checks import batches_of, checked_facet, checked_vector, narrowing_where
+from core.vectors.edge_config import search_params
 from core.vectors.edge_filters import edge_filter
 from core.vectors.edge_growth import IndexGrowth
 from core.vectors.edge_shards import EdgeShards, Shard, add_index, missing_indexes, open_files, sync_files
+from core.vectors.storage import PLAIN, VectorStorage
 
 log = structlog.get_logger()
 
@@ -43,11 +45,18 @@ class EdgeStore:
     """One Qdrant Edge shard a collection, in `folder`, which only one process can open: the second gets VectorsUnavailable."""
 
     def __init__(
-        self, folder: Path, *, lock_wait_s: float = 2.0, journal_limit_bytes: int = 64 * 2**20, index_from: int = 20_000
+        self,
+        folder: Path,
+        *,
+        storage: VectorStorage = PLAIN,
+        lock_wait_s: float = 2.0,
+        journal_limit_bytes: int = 64 * 2**20,
+        index_from: int = 20_000,
     ) -> None:
         """`index_from` is how many points without an index are worth building one."""
-        self._shards = EdgeShards(folder)
-        self._growth = IndexGrowth(self._shards, self._run, index_from=index_from)
+        self._shards = EdgeShards(folder, storage)
+        self._growth = IndexGrowth(self._shards, self._run, index_from=index_from, storage=storage)
+        self._search = search_params(storage)
         self._lock_wait_s = lock_wait_s
         self._journal_limit_bytes = journal_limit_bytes
         self._engine_thread: ThreadPoolExecutor | None = None
@@ -127,6 +136,7 @@ class EdgeStore:
             score_threshold=min_score,
             with_payload=True,
             with_vector=with_vectors,
+            params=self._search,
         )
         found = await self._run(lambda: shard.engine.query(request))
         return [Hit(str(point.id), point.score, point.payload or {}, _vector(point.vector)) for point in found]

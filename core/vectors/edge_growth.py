@@ -22,6 +22,7 @@ import structlog
 
 from core.vectors.edge_index import BUILT, COPIED
 from core.vectors.edge_shards import EdgeShards, Shard, add_index, missing_indexes, open_files, sync_files
+from core.vectors.storage import VectorStorage
 
 log = structlog.get_logger()
 
@@ -45,10 +46,11 @@ class OnEngine(Protocol):
 class IndexGrowth:
     """Builds indexes in the background, one at a time. `index_from` is how many points without an index are worth one."""
 
-    def __init__(self, shards: EdgeShards, run: OnEngine, *, index_from: int) -> None:
+    def __init__(self, shards: EdgeShards, run: OnEngine, *, index_from: int, storage: VectorStorage) -> None:
         self._shards = shards
         self._run = run
         self._index_from = index_from
+        self._storage = storage
         self._building: asyncio.Task[None] | None = None
 
     def consider(self, shard: Shard) -> None:
@@ -94,8 +96,9 @@ class IndexGrowth:
     async def _copied_and_indexed(self, shard: Shard, target: Path) -> None:
         shard.writable.clear()
         await self._run(shard.record)  # behind every write that was under way
+        kept = (str(shard.dim), self._storage.quantization, str(self._storage.on_disk))
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "core.vectors.edge_index", str(shard.path), str(target), stdout=PIPE
+            sys.executable, "-m", "core.vectors.edge_index", str(shard.path), str(target), *kept, stdout=PIPE
         )
         try:
             await _said(process, COPIED)

@@ -1,8 +1,9 @@
 """Builds the index of a Qdrant Edge shard, as a process of its own: there the engine may hold the GIL for as long as it takes.
 
-    python -m core.vectors.edge_index SOURCE TARGET
+    python -m core.vectors.edge_index SOURCE TARGET DIM QUANTIZATION ON_DISK
 
-TARGET must not exist. Says `copied` once it needs SOURCE no more (until then nobody may write to it), and `built` at the end.
+TARGET must not exist. The copy is kept as told, whatever the source was. Says `copied` once it needs SOURCE no more (until then nobody
+may write to it), and `built` at the end.
 """
 
 from __future__ import annotations
@@ -14,8 +15,12 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 import qdrant_edge as edge
+
+from core.vectors.edge_config import shard_config
+from core.vectors.storage import Quantization, VectorStorage
 
 COPIED, BUILT = "copied", "built"
 
@@ -23,12 +28,13 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    source, target = map(Path, sys.argv[1:])
+    source, target = map(Path, sys.argv[1:3])
+    dim, quantization, on_disk = int(sys.argv[3]), cast("Quantization", sys.argv[4]), sys.argv[5] == "True"
     _end_with_parent()
     os.nice(10)  # whoever searches or ingests comes first
     shutil.copytree(source, target)
     _say(COPIED)
-    engine = edge.EdgeShard.load(str(target))
+    engine = edge.EdgeShard.load(str(target), shard_config(dim, VectorStorage(quantization, on_disk)))
     engine.optimize()
     engine.flush()
     engine.close()

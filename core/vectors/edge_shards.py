@@ -29,6 +29,8 @@ import structlog
 
 from core.errors import InvalidRequest, VectorsUnavailable
 from core.points import PAYLOAD_INDEXES, IndexType
+from core.vectors.edge_config import shard_config
+from core.vectors.storage import VectorStorage
 
 log = structlog.get_logger()
 
@@ -121,8 +123,9 @@ class Shard:
 class EdgeShards:
     """Opens, creates and closes the shards of one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, storage: VectorStorage) -> None:
         self._folder = folder
+        self._storage = storage
         self._lock: IO[str] | None = None
         self._shards: dict[str, Shard] = {}
 
@@ -171,8 +174,7 @@ class EdgeShards:
             raise InvalidRequest(f"{collection!r} cannot name a collection")
         unfinished, path = self._folder / f"{_UNFINISHED}{collection}", self._folder / collection
         shutil.rmtree(unfinished, ignore_errors=True)
-        vectors = edge.EdgeVectorParams(size=dim, distance=edge.Distance.Cosine)
-        engine = edge.EdgeShard.create(str(unfinished), edge.EdgeConfig(vectors=vectors, wal_enabled=True))
+        engine = edge.EdgeShard.create(str(unfinished), shard_config(dim, self._storage))
         for key in PAYLOAD_INDEXES:
             add_index(engine, key)
         engine.flush()

@@ -23,6 +23,7 @@ from core.settings import FolderSettings
 from core.vectors.checks import batches_of, checked_facet, checked_vector, narrowing_where
 from core.vectors.server_connection import Absent, ServerConnection, answered
 from core.vectors.server_filters import server_filter
+from core.vectors.storage import PLAIN, VectorStorage
 
 log = structlog.get_logger()
 
@@ -51,10 +52,12 @@ class ServerStore:
         prefer_grpc: bool = True,
         timeout_s: float = 10.0,
         prefix: str = "imagesearch-",
+        storage: VectorStorage = PLAIN,
         client: AsyncQdrantClient | None = None,
     ) -> None:
         self._connection = ServerConnection(url, api_key=api_key, prefer_grpc=prefer_grpc, timeout_s=timeout_s, client=client)
         self._prefix = prefix
+        self._storage = storage
         self._dims: dict[str, int] = {}
         """Collections known to exist, under our name: saves a round trip a call, and is forgotten when the server denies one."""
 
@@ -65,6 +68,7 @@ class ServerStore:
             api_key=settings.qdrant_api_key,
             prefer_grpc=settings.qdrant_prefer_grpc,
             timeout_s=settings.qdrant_timeout_s,
+            storage=settings.vector_storage,
         )
 
     async def __aenter__(self) -> Self:
@@ -92,7 +96,12 @@ class ServerStore:
 
     async def _create(self, client: AsyncQdrantClient, name: str, dim: int) -> None:
         """Create the collection; another process may do the same at the same time, and one of the two is refused."""
-        vectors = models.VectorParams(size=dim, distance=models.Distance.COSINE)
+        vectors = models.VectorParams(
+            size=dim,
+            distance=models.Distance.COSINE,
+            on_disk=self._storage.on_disk or None,
+            quantization_config=_quantization(self._storage),
+        )
         try:
             await answered(client.create_collection(name, vectors_config=vectors, on_disk_payload=True))
         except (InvalidRequest, ValueError):
@@ -143,6 +152,7 @@ class ServerStore:
             score_threshold=min_score,
             with_payload=True,
             with_vectors=with_vectors,
+            search_params=_search_params(self._storage),
         )
         answer = await self._present(collection, asking)
         points = [] if answer is None else answer.points
@@ -234,6 +244,25 @@ class ServerStore:
         except Absent:
             self._dims.pop(collection, None)
             return None
+
+
+def _quantization(storage: VectorStorage) -> models.ScalarQuantization | models.BinaryQuantization | None:
+    """The short form stays in memory: it is what every search reads."""
+    match storage.quantization:
+        case "scalar":
+            scalar = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=0.99, always_ram=True)
+            return models.ScalarQuantization(scalar=scalar)
+        case "binary":
+            return models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True))
+        case _:
+            return None
+
+
+def _search_params(storage: VectorStorage) -> models.SearchParams | None:
+    """By the short form first where there is one, then again by the vectors."""
+    if storage.quantization == "off":
+        return None
+    return models.SearchParams(quantization=models.QuantizationSearchParams(rescore=True, oversampling=storage.oversampling))
 
 
 def _dim(info: models.CollectionInfo) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from core.ports import Match, Point, Where
 from core.schemas import Space
 from core.vectors import edge_growth
 from core.vectors.edge import EdgeStore
+from core.vectors.storage import PLAIN, VectorStorage
 from tests.ram import ram_folder
 
 DIM = 64
@@ -163,6 +165,7 @@ WRITER = """
 import asyncio, sys
 from pathlib import Path
 from core.vectors.edge import EdgeStore
+from core.vectors.storage import PLAIN, VectorStorage
 from tests.unit.core.vectors.test_edge_growth import NAME, SPACE, points_of
 
 async def main():
@@ -204,8 +207,9 @@ async def test_every_acknowledged_point_survives_kills_while_indexes_are_built(f
     assert len(generations) > 1, "no index was ever taken over"
 
 
-async def test_an_index_finds_what_exact_search_finds(folder: Path) -> None:
-    """Enough points that the engine does build one: 20 MB of vectors."""
+@pytest.mark.parametrize("storage", [PLAIN, VectorStorage("scalar", on_disk=True), VectorStorage("binary")], ids=str)
+async def test_an_index_finds_what_exact_search_finds(folder: Path, storage: VectorStorage) -> None:
+    """Enough points that the engine does build one: 20 MB of vectors. An older collection is brought to what is set."""
     dim = 512
     space = Space(collection="wide", model_name="CLIP", dim=dim, text=True)
     random = np.random.default_rng(8)
@@ -213,14 +217,16 @@ async def test_an_index_finds_what_exact_search_finds(folder: Path) -> None:
     vectors = (centres[random.integers(0, 300, 10_500)] + 0.7 * random.normal(size=(10_500, dim))).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     points = [Point(image_point_id(str(n)), vector, {"kind": "image", "n": n}) for n, vector in enumerate(vectors)]
-    async with EdgeStore(folder, index_from=10_500) as store:
+    async with EdgeStore(folder) as store:
         await store.ensure(space)
         await store.upsert("wide", points)
-        with capture_logs() as logs:
-            async with asyncio.timeout(110):
-                while not any(line["event"] == "index_built" for line in logs):
-                    await asyncio.sleep(0.05)
-        assert logs[-1]["indexed"] == 10_500
+    with capture_logs() as logs:
+        async with EdgeStore(folder, index_from=10_500, storage=storage) as store:
+            await store.settled()
+    assert [line["indexed"] for line in logs if line["event"] == "index_built"] == [10_500]
+    config = json.loads((folder / "wide@1" / "edge_config.json").read_text())
+    assert storage.quantization in json.dumps(config) or storage.quantization == "off"
+    async with EdgeStore(folder, storage=storage) as store:
         right = 0
         for _ in range(20):
             query = vectors[random.integers(len(vectors))] + 0.02 * random.normal(size=dim).astype(np.float32)

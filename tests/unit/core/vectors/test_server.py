@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from core.errors import InvalidRequest, VectorsUnavailable
 from core.ports import Match, Point, VectorStore, Where
 from core.schemas import Space
 from core.vectors.server import ServerStore
+from core.vectors.storage import PLAIN, VectorStorage
 from tests.qdrant_grpc import qdrant_grpc
 from tests.qdrant_rest import qdrant_rest
 
@@ -199,3 +201,37 @@ async def test_a_grpc_server_that_went_away_is_unavailable(name: str) -> None:
             await server.aclose()
             with pytest.raises(VectorsUnavailable):
                 await CALLS[name](store)
+
+
+@pytest.mark.filterwarnings("ignore:Local mode performs exact")
+@pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
+@pytest.mark.parametrize("storage", [PLAIN, VectorStorage("scalar", on_disk=True), VectorStorage("binary")], ids=str)
+async def test_a_collection_is_made_and_searched_as_its_vectors_are_to_be_kept(
+    storage: VectorStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The local Qdrant compares whole vectors whatever it is told; what it is told is what is looked at."""
+    client = AsyncQdrantClient(":memory:")
+    told: dict[str, Any] = {}
+    create, query = client.create_collection, client.query_points
+
+    async def creating(name: str, **options: Any) -> bool:
+        told["vectors"] = options["vectors_config"]
+        return await create(name, **options)
+
+    async def querying(name: str, **options: Any) -> models.QueryResponse:
+        told["search"] = options["search_params"]
+        return await query(name, **options)
+
+    monkeypatch.setattr(client, "create_collection", creating)
+    monkeypatch.setattr(client, "query_points", querying)
+    async with ServerStore("http://unused", client=client, storage=storage) as store:
+        await store.ensure(SPACE)
+        await store.query(SPACE.collection, np.ones(SPACE.dim, np.float32))
+    assert bool(told["vectors"].on_disk) == storage.on_disk
+    if storage.quantization == "off":
+        assert told["vectors"].quantization_config is None
+        assert told["search"] is None
+    else:
+        assert getattr(told["vectors"].quantization_config, storage.quantization).always_ram
+        assert told["search"].quantization.rescore
+        assert told["search"].quantization.oversampling == (4 if storage.quantization == "binary" else 2)
