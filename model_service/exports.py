@@ -15,7 +15,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -154,8 +154,18 @@ class Export:
 class Exports:
     """Those in one MODELS_DIR. Blocking; called on the loading thread only."""
 
-    def __init__(self, models_dir: Path, images_dir: Path, choice: Choice, *, can_quantise: bool) -> None:
+    def __init__(
+        self,
+        models_dir: Path,
+        images_dir: Path,
+        choice: Choice,
+        *,
+        can_quantise: bool,
+        run: Callable[[Order], None] | None = None,
+    ) -> None:
+        """`run` makes what is ordered; by default a process of its own does. Raises OSError or SubprocessError."""
         self._models_dir, self._images_dir = models_dir, images_dir
+        self._run = run or run_process
         self._choice = choice
         self._can_quantise = can_quantise
 
@@ -211,7 +221,7 @@ class Exports:
         sources = sorted({one.source for one in wanted})
         log.info("export_started", models=sources, runtime=self._choice.versioned, detail="once; it takes a minute or two")
         try:
-            _run(order)
+            self._run(order)
         except (OSError, subprocess.SubprocessError) as error:
             log.warning("export_failed", models=sources, error=repr(error))
             raise NotExported(f"the export of {', '.join(sources)} failed ({type(error).__name__})") from error
@@ -228,7 +238,7 @@ def read(folder: Path) -> Record | None:
     return record if whole and record.format == FORMAT else None
 
 
-def _run(order: Order) -> None:
+def run_process(order: Order) -> None:
     """Ends with the child; its standard input is a pipe that only this process holds, so that the child ends with us too.
 
     Raises OSError or SubprocessError.
