@@ -10,8 +10,8 @@ from core.masks import Mask
 from model_service.exports import Agreement, Kind
 from model_service.parts import Instance, Tensor
 
-SAME = 0.999
-"""Least cosine to torch of an export in float32: another order of sums, and nothing else."""
+_SAME = 0.999
+"""Of an export in float32 to torch: another order of sums, and nothing else."""
 LEAST_MEAN = {"images": 0.98, "words": 0.98, "segments": 0.95}
 LEAST_KEPT = {"images": 0.99, "words": 0.99, "segments": 0.95}
 """R@10 within a point: float32 finds its own nearest neighbour always."""
@@ -22,7 +22,7 @@ _FOUND_IOU = 0.5
 
 def of_embeddings(exact: Tensor, other: Tensor) -> Agreement:
     """Both (n, dim) of unit length, of the same n pictures or texts."""
-    cosines = np.sum(exact * other, axis=1)
+    cosines = np.nan_to_num(np.sum(exact * other, axis=1), nan=-1.0)
     return Agreement(
         compared=len(exact), mean=float(cosines.mean()), least=float(cosines.min()), kept=_neighbours_kept(exact, other)
     )
@@ -58,6 +58,13 @@ def refusal(kind: Kind, agreement: Agreement) -> str | None:
         kept = "segments found again" if kind == "segments" else "nearest neighbours among the first ten"
         return f"{kept}: {agreement.kept:.1%}, less than {LEAST_KEPT[kind]:.0%}"
     return None
+
+
+def difference(kind: Kind, agreement: Agreement) -> str | None:
+    """Why an export in float32 is not the checkpoint's, if it isn't."""
+    if kind == "segments":
+        return refusal(kind, agreement) if agreement.compared else None  # untrained weights find nothing, here and there
+    return None if agreement.least >= _SAME else f"in float32 its least cosine to torch is {agreement.least:.4f}"
 
 
 def _neighbours_kept(exact: Tensor, other: Tensor) -> float:

@@ -66,8 +66,8 @@ class Part(ABC):
         """The ONNX file in float32."""
 
     @abstractmethod
-    def check(self, exact: Graph) -> str | None:
-        """Why the float32 graph is not the checkpoint's, if it isn't."""
+    def check(self, exact: Graph) -> Agreement:
+        """Of the float32 graph with torch."""
 
     @abstractmethod
     def samples(self, exact: Graph) -> Sequence[Mapping[str, NDArray[Any]]]:
@@ -112,6 +112,7 @@ class _Making:
         self._started = time.monotonic()
         self._file = place / "source" / "source.onnx"
         self._exact: Graph | None = None
+        self._checked: Agreement | None = None
 
     def source(self) -> str | None:
         """Write the float32 graph. Returns why it is of no use, if it is of none."""
@@ -122,15 +123,19 @@ class _Making:
         else:
             self._exact = load_onnx(self._file, threads=self._threads)
         self._tell("export_traced", part=self._wanted.kind, model=self._wanted.source)
-        return self._part.check(self._exact)
+        self._checked = self._part.check(self._exact)
+        return agreement.difference(self._wanted.kind, self._checked)
 
     def one(self, precision: Precision) -> bool:
         """Whether this precision is there now and may be used. Raises OSError."""
-        assert self._exact is not None  # noqa: S101 - `source` came first
+        assert self._exact is not None and self._checked is not None  # noqa: S101, PT018 - `source` came first
         folder = Path(tempfile.mkdtemp(dir=self._place))
+        compared = self._checked
         try:
             self._write(folder, precision)
-            compared = self._part.compare(self._exact, load(folder, self._wanted.runtime, precision, threads=self._threads))
+            if precision is not Precision.FP32:
+                graph = load(folder, self._wanted.runtime, precision, threads=self._threads)
+                compared = self._part.compare(self._exact, graph)
         except (OSError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001 - a quantiser raises anything

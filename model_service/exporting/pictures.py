@@ -16,6 +16,7 @@ from model_service.exports import ENOUGH_PICTURES, Origin
 
 PICTURES = 256
 """Half of them calibrate, the other half are held out."""
+_DRAWN = 96
 _LOOKED_AT = 20_000  # directory entries
 
 
@@ -32,7 +33,7 @@ def gathered(folder: Path, *, wanted: int = PICTURES) -> tuple[list[Pixels], Ori
             found.append(pixels)
     if len(found) >= min(wanted, ENOUGH_PICTURES):
         return found, "pictures"
-    return list(drawn(wanted)), "drawn"
+    return list(drawn(min(wanted, _DRAWN))), "drawn"
 
 
 def picture_paths(folder: Path, at_most: int) -> list[Path]:
