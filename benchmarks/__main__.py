@@ -57,7 +57,7 @@ def main() -> int:
 
 def measurements(*, long: bool) -> Iterator[tuple[str, Measure]]:
     """By name, in the order of the table."""
-    yield "ingestion", lambda folder: _ingestion(folder, count=2000 if long else 400)
+    yield "ingestion", lambda folder: _ingestion(folder, count=2000 if long else 300)
     if _YOLO.exists():
         yield "ingestion with regions", lambda folder: _ingestion_with_regions(folder, count=400 if long else 80)
     yield "search", lambda folder: _search(folder, count=100_000, queries=1000 if long else 200)

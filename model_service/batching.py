@@ -25,7 +25,7 @@ from model_service.metrics import InferenceMetrics
 LONGEST_INGEST_S = 0.06
 """What a query may have to wait for, in seconds."""
 
-_NEWEST_SHARE = 0.3
+_FIRST_BATCH = 4
 
 InputT = TypeVar("InputT")
 OutputT = TypeVar("OutputT")
@@ -53,8 +53,8 @@ class Dispatcher:
     def __init__(self, metrics: InferenceMetrics, *, longest_ingest_s: float = LONGEST_INGEST_S) -> None:
         self._metrics = metrics
         self._longest_ingest_s = longest_ingest_s
-        self._pace_s: dict[BatchModel[Any, Any], float] = {}
-        """Seconds an input, lately, by model."""
+        self._most: dict[BatchModel[Any, Any], int] = {}
+        """How many inputs a batch of ingestion may have, by model, as far as it was tried."""
         self._queues: dict[Priority, dict[BatchModel[Any, Any], deque[_Waiting]]] = {Priority.QUERY: {}, Priority.INGEST: {}}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._arrived = asyncio.Event()
@@ -107,7 +107,7 @@ class Dispatcher:
             took_s = time.perf_counter() - started
             failed = sum(isinstance(outcome, Exception) for outcome in outcomes)
             self._metrics.observe_batch(model.name, len(batch), took_s, failed=failed)
-            self._note_pace(model, took_s / len(batch))
+            self._note_time(model, len(batch), took_s)
             for one, outcome in zip(batch, outcomes, strict=True):
                 _resolve(one, outcome)
 
@@ -120,23 +120,24 @@ class Dispatcher:
             heads = [(queue[0].since, position, model) for position, (model, queue) in enumerate(queues.items()) if queue]
             if heads:
                 model = min(heads)[2]
-                batch = _take(queues[model], self._most(model, priority))
+                batch = _take(queues[model], model.max_batch if priority is Priority.QUERY else self._most_of(model))
                 now = time.monotonic()
                 for one in batch:
                     self._metrics.observe_wait(priority, now - one.since)
                 return model, batch
         return None, []
 
-    def _most(self, model: BatchModel[Any, Any], priority: Priority) -> int:
-        """How many inputs one batch may have."""
-        pace_s = self._pace_s.get(model, 0.0)
-        if priority is Priority.QUERY or pace_s * model.max_batch <= self._longest_ingest_s:
-            return model.max_batch
-        return max(1, int(self._longest_ingest_s / pace_s))
+    def _most_of(self, model: BatchModel[Any, Any]) -> int:
+        return self._most.get(model, min(_FIRST_BATCH, model.max_batch))
 
-    def _note_pace(self, model: BatchModel[Any, Any], pace_s: float) -> None:
-        before = self._pace_s.get(model, pace_s)
-        self._pace_s[model] = before + _NEWEST_SHARE * (pace_s - before)
+    def _note_time(self, model: BatchModel[Any, Any], size: int, took_s: float) -> None:
+        """Allow more where a batch left time, and fewer where it took too long; a slow moment is made up for by the next quick ones."""
+        most = self._most_of(model)
+        if took_s > self._longest_ingest_s:
+            self._most[model] = max(1, min(most, int(size * self._longest_ingest_s / took_s)))
+        elif size >= most:
+            more = most if 2 * took_s <= self._longest_ingest_s else 1
+            self._most[model] = min(model.max_batch, most + more)
 
     def _waiting(self, priority: Priority) -> Iterator[_Waiting]:
         return (one for queue in self._queues[priority].values() for one in queue if not one.answer.done())

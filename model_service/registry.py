@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 STARTER = Path(__file__).parent / "starter"
 """Where the repository ships its own small model; the folder may be absent."""
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Part of the fingerprint: raised when crops, masks or preprocessing change what comes out."""
 _NONE = "none"
 _RETRY_AFTER_S = 10.0
