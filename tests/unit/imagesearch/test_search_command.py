@@ -118,7 +118,7 @@ async def test_the_terms_stand_below_each_hit_and_add_up_to_its_score(command: C
     ended = await command("search", "red", "--unlike", colours["blue"], "--not", "yellow/green", "--explain")
     assert [row[0] for row in ended.rows] == ["1", "", "", "", "2", "", "", ""]
     hit, *terms = ended.rows[:4]
-    assert [term[2:4] for term in terms] == [["text", "red"], ["unlike", colours["blue"]], ["negative_text", "yellow/green"]]
+    assert [term[2:4] for term in terms] == [["text", "red"], ["negative_text", "yellow/green"], ["unlike", colours["blue"]]]
     assert sum(float(term[1]) for term in terms) == pytest.approx(float(hit[1]), abs=2e-4)
     for _, product, _, _, weight, similarity in terms:
         assert float(weight) * float(similarity) == pytest.approx(float(product), abs=2e-4)
