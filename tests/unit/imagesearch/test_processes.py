@@ -158,10 +158,23 @@ async def test_a_reader_that_goes_away_ends_it_quietly(environment: dict[str, st
     assert (child.returncode, err) == (141, b"")
 
 
+def _hear_interrupts() -> None:
+    """A shell makes what it starts in the background deaf to SIGINT, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 async def test_ctrl_c_while_waiting_ends_with_a_word_and_130(environment: dict[str, str], tmp_path: Path, world: World) -> None:
     (tmp_path / "a.png").write_bytes(picture("red"))
     child = await asyncio.create_subprocess_exec(
-        *_COMMAND, "add", str(tmp_path / "a.png"), "--wait", cwd=_REPOSITORY, env=environment, stdout=-1, stderr=-1
+        *_COMMAND,
+        "add",
+        str(tmp_path / "a.png"),
+        "--wait",
+        cwd=_REPOSITORY,
+        env=environment,
+        stdout=-1,
+        stderr=-1,
+        preexec_fn=_hear_interrupts,
     )
     deadline = time.monotonic() + 30
     while not world.catalog.noticed and time.monotonic() < deadline:
