@@ -1,9 +1,10 @@
 """Every row of docs/performance.md in one run.
 
-    python -m benchmarks [--long] [--only WORD] [--into docs]
+    python -m benchmarks [--long] [--only WORD] [--into docs] [--against docs/performance.json]
 
 Ten minutes on two cores; `--long` takes more pictures and a million points, which is an hour. Speeds are ratios of things measured in the
-same run, so that a busy machine slows both. Writes `performance.json` (with the machine's facts), `performance.md` and a plot.
+same run, so that a busy machine slows both. Writes `performance.json` (with the machine's facts), `performance.md` and a plot; or, with
+`--against`, nothing, and fails where a ratio is worse by a quarter than it was.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import ingestion, machine, recall, report, rescan, search, startup
+from benchmarks import guard, ingestion, machine, recall, report, rescan, search, startup
 from benchmarks.checkpoints import random_clip
 from benchmarks.ingestion import Case
 from benchmarks.photos import SHARED
@@ -34,6 +35,7 @@ def main() -> int:
     parser.add_argument("--long", action="store_true", help="more pictures, a million points")
     parser.add_argument("--only", default="", help="measurements whose name has this word")
     parser.add_argument("--into", type=Path, default=Path("docs"), help="the folder to write to")
+    parser.add_argument("--against", type=Path, help="an earlier performance.json that nothing may be worse than")
     options = parser.parse_args()
     facts, rows = machine.facts(), list[Row]()
     for name, measure in measurements(long=options.long):
@@ -49,9 +51,13 @@ def main() -> int:
             sep="\n",
             flush=True,
         )
+    print(json.dumps({"met": sum(row.met for row in rows), "rows": len(rows)}))
+    if options.against is not None:
+        worse = guard.regressions(rows, options.against)
+        print("\n".join(worse or ["nothing is worse than before"]))
+        return 1 if worse else 0
     if not options.only:
         report.write(options.into, facts, rows)
-    print(json.dumps({"met": sum(row.met for row in rows), "rows": len(rows)}))
     return 0
 
 
