@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.rows import Row
 
 TOLERANCE = 0.25
-"""Share by which a ratio may be worse than before: the same run twice differs by half of that on a machine that is left alone."""
+"""Share by which a ratio may be worse than before."""
 
 
 def regressions(rows: Sequence[Row], before: Path) -> list[str]:
