@@ -54,9 +54,12 @@ def refusal(kind: Kind, agreement: Agreement) -> str | None:
     what = "mask IoU" if kind == "segments" else "cosine to float32"
     if not agreement.mean >= LEAST_MEAN[kind]:  # also when it is not a number
         return f"mean {what} {agreement.mean:.4f} is below {LEAST_MEAN[kind]}"
-    if agreement.kept < LEAST_KEPT[kind]:
+    least = LEAST_KEPT[kind]
+    if kind != "segments":
+        least = min(least, 1 - 1 / agreement.compared)  # one may be lost, of however few
+    if agreement.kept < least:
         kept = "segments found again" if kind == "segments" else "nearest neighbours among the first ten"
-        return f"{kept}: {agreement.kept:.1%}, less than {LEAST_KEPT[kind]:.0%}"
+        return f"{kept}: {agreement.kept:.1%}, less than {least:.1%}"
     return None
 
 

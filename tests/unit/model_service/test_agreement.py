@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from model_service.exporting import agreement
+from model_service.exports import Agreement
 from model_service.parts import Instance
 from model_service.towers import normalised
 
@@ -39,6 +40,15 @@ def test_cosines_near_one_are_no_excuse_when_neighbours_are_lost() -> None:
 
     assert found.mean > 0.98
     assert "neighbours" in (agreement.refusal("images", found) or "")
+
+
+@pytest.mark.parametrize(
+    ("compared", "lost", "agrees"), [(48, 1, True), (48, 2, False), (128, 1, True), (128, 2, False), (500, 5, True)]
+)
+def test_one_nearest_neighbour_in_a_hundred_may_be_lost_and_one_of_fewer(compared: int, lost: int, agrees: bool) -> None:
+    found = Agreement(compared=compared, mean=0.999, least=0.99, kept=1 - lost / compared)
+
+    assert (agreement.refusal("images", found) is None) is agrees
 
 
 def test_numbers_that_are_none_are_refused() -> None:
