@@ -67,11 +67,11 @@ def measurements(*, long: bool) -> Iterator[tuple[str, Measure]]:
     if _YOLO.exists():
         yield "ingestion with regions", lambda folder: _ingestion_with_regions(folder, count=400 if long else 80)
     yield "search", lambda folder: _search(folder, count=100_000, queries=1000 if long else 200)
-    yield "recall", lambda folder: [asyncio.run(recall.recall(folder, 100_000))]
+    yield "recall", lambda folder: asyncio.run(recall.rows(folder, 100_000))
     if long:
-        yield "recall of a million", lambda folder: [asyncio.run(recall.recall(folder, 1_000_000))]
+        yield "recall of a million", lambda folder: asyncio.run(recall.rows(folder, 1_000_000))
     yield "rescan", rescan.rows
-    yield "startup", startup.rows
+    yield "startup", lambda folder: [*startup.rows(folder / "starter"), startup.clip_row(folder / "clip")]
 
 
 def _ingestion(folder: Path, *, count: int) -> list[Row]:

@@ -30,6 +30,12 @@ class Corpus:
         around = self._random.normal(size=(count, self.space.dim)).astype(np.float32) / np.sqrt(self.space.dim)
         return self._unit(self._centres[self._random.integers(len(self._centres), size=count)] + spread * around)
 
+    def between(self, count: int, *, clouds: int = 3, spread: float = 1.5) -> Vector:
+        """Between centres, where words lie, which are near no single picture."""
+        chosen = self._centres[self._random.integers(len(self._centres), size=(count, clouds))].sum(axis=1)
+        around = self._random.normal(size=(count, self.space.dim)).astype(np.float32) / np.sqrt(self.space.dim)
+        return self._unit(chosen + spread * around)
+
     def points(self, *, batch: int = 1000) -> Iterator[list[Point]]:
         for start in range(0, self.count, batch):
             size = min(batch, self.count - start)

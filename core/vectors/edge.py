@@ -51,7 +51,7 @@ class EdgeStore:
         storage: VectorStorage = PLAIN,
         lock_wait_s: float = 2.0,
         journal_limit_bytes: int = 64 * 2**20,
-        index_from: int = 20_000,
+        index_from: int = 50_000,
     ) -> None:
         """`index_from` is how many points without an index are worth building one."""
         self._shards = EdgeShards(folder, storage)
