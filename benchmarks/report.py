@@ -17,6 +17,9 @@ random weights of the true architecture where the real ones cannot be shipped; t
 """
 
 
+_FURTHEST = 10.0
+
+
 def write(folder: Path, facts: dict[str, Any], rows: Sequence[Row]) -> None:
     """`performance.json`, `performance.md` and `images/performance.png`."""
     measured = {
@@ -40,19 +43,23 @@ def write(folder: Path, facts: dict[str, Any], rows: Sequence[Row]) -> None:
 
 
 def _plot(path: Path, rows: Sequence[Row]) -> None:
-    """How far each figure is beyond its goal, on a logarithmic scale: right of the line is better."""
+    """How far each figure is beyond its goal, on a logarithmic scale and no further than it shows: right of the line is better."""
     import matplotlib as mpl  # noqa: PLC0415 - it belongs to the extra `training`
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt  # noqa: PLC0415
 
     beyond = [row.value / row.goal if row.better == "higher" else row.goal / max(row.value, 1e-9) for row in rows]
+    shown = [min(_FURTHEST, max(1 / _FURTHEST, one)) for one in beyond]
     figure, axes = plt.subplots(figsize=(9, 0.42 * len(rows) + 1.2), layout="constrained")
     axes.barh(
-        [row.name for row in rows], [one - 1 for one in beyond], left=1, color=["#2a7" if row.met else "#c43" for row in rows]
+        [row.name for row in rows], [one - 1 for one in shown], left=1, color=["#2a7" if row.met else "#c43" for row in rows]
     )
     axes.axvline(1, color="black", linewidth=1)
-    axes.set_xscale("log")
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(1 / _FURTHEST, _FURTHEST)
+    ticks = [1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xlabel("times the goal")
     axes.invert_yaxis()
     path.parent.mkdir(parents=True, exist_ok=True)
