@@ -195,8 +195,11 @@ def written_until_killed(folder: Path, run_s: float) -> int:
 
 
 async def test_every_acknowledged_point_survives_kills_while_indexes_are_built(folder: Path) -> None:
+    """Longer runs follow where the machine is too busy to have built an index in any of the short ones."""
     generations = set[str]()
-    for run_s in (1.2, 1.7, 2.3, 0.9, 1.4):
+    for number, run_s in enumerate((1.2, 1.7, 2.3, 0.9, 1.4, 6.0, 20.0)):
+        if number >= 5 and len(generations) > 1:
+            break
         acknowledged = written_until_killed(folder, run_s)
         async with EdgeStore(folder) as store:
             found = set(await contents(store))
