@@ -82,9 +82,9 @@ class IndexGrowth:
         except Exception:
             shard.left_unindexed = shard.unindexed  # the next try comes with as many points again
             log.exception("index_not_built", collection=shard.collection)
-            await _removed(target)
+            await self._discard(shard, target)
         except asyncio.CancelledError:
-            await _removed(target)
+            await self._discard(shard, target)
             raise
         else:
             took_s = round(time.monotonic() - started, 1)
@@ -130,7 +130,12 @@ class IndexGrowth:
         await self._run(lambda: self._shards.switch(shard, target, engine))
         shard.writable.set()
         await self._run(old[1].close)
-        await asyncio.to_thread(shutil.rmtree, old[0])
+        await asyncio.to_thread(shutil.rmtree, old[0], ignore_errors=True)  # what stays is swept at the next start
+
+    async def _discard(self, shard: Shard, target: Path) -> None:
+        """Remove what was built, unless it holds by now: asked on the engine's thread, behind a switch that may be under way."""
+        if await self._run(lambda: shard.path) != target:
+            await asyncio.shield(asyncio.to_thread(shutil.rmtree, target, ignore_errors=True))
 
     async def _carried_over(self, shard: Shard, engine: edge.EdgeShard) -> None:
         """What was written since the copy, or since the last time, as it is now."""
@@ -155,7 +160,3 @@ async def _said(process: Process, word: str) -> None:
     said = (await process.stdout.readline()).decode().strip()
     if said != word:
         raise RuntimeError(f"the index builder ended instead of saying {word!r}: {said!r}, exit {await process.wait()}")
-
-
-async def _removed(path: Path) -> None:
-    await asyncio.shield(asyncio.to_thread(shutil.rmtree, path, ignore_errors=True))

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from core.ports import Match, Point, Where
 from core.schemas import Space
 from core.vectors import edge_growth
 from core.vectors.edge import EdgeStore
+from core.vectors.edge_shards import EdgeShards
 from core.vectors.storage import PLAIN, VectorStorage
 from tests.ram import ram_folder
 
@@ -148,6 +150,41 @@ async def test_a_build_that_fails_is_told_and_not_tried_again_at_once(folder: Pa
     assert collections_in(folder) == [NAME]
 
 
+@pytest.mark.parametrize("trouble", ["the old one cannot be removed", "closed at that moment"])
+async def test_what_goes_wrong_after_the_switch_never_costs_the_generation_that_holds(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    switched = asyncio.Event()
+    loop, switch = asyncio.get_running_loop(), EdgeShards.switch
+
+    def switching(self: EdgeShards, *args: Any) -> None:
+        switch(self, *args)
+        loop.call_soon_threadsafe(switched.set)
+        time.sleep(0.1)  # whoever is cancelled now is cancelled while this runs
+
+    def refusing(path: Path, **options: Any) -> None:
+        if path.name == NAME:
+            raise OSError("cannot be removed")
+        rmtree(path, **options)
+
+    rmtree = shutil.rmtree
+    monkeypatch.setattr(EdgeShards, "switch", switching)
+    if trouble == "the old one cannot be removed":
+        monkeypatch.setattr(edge_growth.shutil, "rmtree", refusing)
+    async with EdgeStore(folder, index_from=500) as store:
+        await store.ensure(SPACE)
+        await store.upsert(NAME, points_of(0, 500))
+        async with asyncio.timeout(60):
+            await switched.wait()
+        if trouble != "closed at that moment":
+            await store.settled()
+            await store.upsert(NAME, points_of(500, 501))
+    monkeypatch.undo()
+    async with EdgeStore(folder) as store:
+        assert len(await contents(store)) == (500 if trouble == "closed at that moment" else 501)
+        assert collections_in(folder) == [f"{NAME}@1"]
+
+
 async def test_generations_that_do_not_hold_are_removed_at_the_start(folder: Path) -> None:
     async with EdgeStore(folder, index_from=500) as store:
         await store.ensure(SPACE)
@@ -165,6 +202,7 @@ WRITER = """
 import asyncio, sys
 from pathlib import Path
 from core.vectors.edge import EdgeStore
+from core.vectors.edge_shards import EdgeShards
 from core.vectors.storage import PLAIN, VectorStorage
 from tests.unit.core.vectors.test_edge_growth import NAME, SPACE, points_of
 
