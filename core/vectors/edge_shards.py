@@ -192,6 +192,7 @@ class EdgeShards:
         """Give a generation that was built its name; it does not hold yet."""
         _, generation = _generation_of(shard.path.name)
         path = self._folder / f"{shard.collection}@{generation + 1}"
+        self._ready(path).unlink(missing_ok=True)  # of a switch that failed midway
         shutil.rmtree(path, ignore_errors=True)
         return built.rename(path)
 

@@ -22,7 +22,7 @@ from core.ports import Match, Point, Where
 from core.schemas import Space
 from core.vectors import edge_growth
 from core.vectors.edge import EdgeStore
-from core.vectors.edge_shards import EdgeShards
+from core.vectors.edge_shards import EdgeShards, Shard
 from core.vectors.storage import PLAIN, VectorStorage
 from tests.ram import ram_folder
 
@@ -185,6 +185,31 @@ async def test_what_goes_wrong_after_the_switch_never_costs_the_generation_that_
         assert collections_in(folder) == [f"{NAME}@1"]
 
 
+async def test_a_switch_that_failed_midway_makes_no_later_build_ready_before_its_time(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The marker was made, and then the disk refused: what is built next must not find itself ready."""
+    seen: list[bool] = []
+    marker = folder / f"{NAME}@1.ready"
+
+    def failing(self: EdgeShards, shard: Shard, path: Path, engine: object) -> None:
+        seen.append(marker.exists())
+        marker.touch()
+        raise OSError("no space left")
+
+    monkeypatch.setattr(EdgeShards, "switch", failing)
+    async with EdgeStore(folder, index_from=300) as store:
+        await store.ensure(SPACE)
+        for first in (0, 300):
+            await store.upsert(NAME, points_of(first, first + 300))
+            await store.settled()
+    assert seen == [False, False]
+    monkeypatch.undo()
+    async with EdgeStore(folder) as store:
+        assert len(await contents(store)) == 600
+        assert collections_in(folder) == [NAME]
+
+
 async def test_generations_that_do_not_hold_are_removed_at_the_start(folder: Path) -> None:
     async with EdgeStore(folder, index_from=500) as store:
         await store.ensure(SPACE)
@@ -202,7 +227,7 @@ WRITER = """
 import asyncio, sys
 from pathlib import Path
 from core.vectors.edge import EdgeStore
-from core.vectors.edge_shards import EdgeShards
+from core.vectors.edge_shards import EdgeShards, Shard
 from core.vectors.storage import PLAIN, VectorStorage
 from tests.unit.core.vectors.test_edge_growth import NAME, SPACE, points_of
 
