@@ -139,7 +139,7 @@ class IndexGrowth:
 
     async def _carried_over(self, shard: Shard, engine: edge.EdgeShard) -> None:
         """What was written since the copy, or since the last time, as it is now."""
-        ids, shard.touched = sorted(shard.touched or ()), set()
+        ids = await self._run(shard.taken)  # on the engine's thread, as the writes are: none falls between
         for start in range(0, len(ids), _PORTION):
             some = ids[start : start + _PORTION]
             await self._run(lambda some=some: _copy_points(shard.engine, engine, some))  # type: ignore[misc]

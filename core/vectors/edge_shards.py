@@ -82,6 +82,11 @@ class Shard:
         """Remember from now on what is written."""
         self.touched = set()
 
+    def taken(self) -> list[str]:
+        """What was written since, and from now on anew."""
+        ids, self.touched = sorted(self.touched or ()), set()
+        return ids
+
     def write(
         self, operation: edge.UpdateOperation, *, ids: Sequence[str] | None = None, where: edge.Filter | None = None
     ) -> None:
