@@ -97,7 +97,8 @@ class EdgeStore:
     async def ensure(self, space: Space) -> None:
         shard = await self._run(lambda: self._shards.ensure(space.collection, space.dim))
         for key in await self._run(lambda: missing_indexes(shard.engine)):
-            await self._run(partial(add_index, shard.engine, key))
+            await shard.until_writable()
+            await self._run(lambda key=key: add_index(shard.engine, key))  # type: ignore[misc]
 
     async def collections(self) -> list[str]:
         return await self._run(self._shards.names)
