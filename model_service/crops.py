@@ -33,7 +33,8 @@ def part(pixels: Pixels, region: BBox) -> Pixels:
     """What of the picture lies in the box, at least one pixel. Raises InvalidRequest where nothing does."""
     height, width = pixels.shape[:2]
     x, y, w, h = region
-    left, top, right, bottom = max(0, floor(x)), max(0, floor(y)), min(width, ceil(x + w)), min(height, ceil(y + h))
+    left, top = floor(max(0.0, x)), floor(max(0.0, y))
+    right, bottom = ceil(min(width, x + w)), ceil(min(height, y + h))  # cut off first: the sum of two numbers may be infinite
     if left >= right or top >= bottom:
         raise InvalidRequest(f"the region lies outside the picture, which has {width} x {height} pixels", field="region")
     return pixels[top:bottom, left:right]

@@ -8,6 +8,7 @@ disk it is nothing, and every write goes to the shard that answers: a kill at an
 from __future__ import annotations
 
 import asyncio
+import errno
 import shutil
 import sys
 import time
@@ -33,6 +34,10 @@ _FEW = 256
 """Points that are carried over while writes wait; more are carried over before."""
 
 _ROUNDS = 20
+_LONGEST_COPY_S = 600.0
+_ROOM = 2.0
+"""Times a shard's own size that must be free: the copy, and the index beside it while it is built."""
+
 _GROWTH = 0.25
 """Build anew when the points without an index are this share of those with one: a search looks at each of them."""
 
@@ -94,6 +99,7 @@ class IndexGrowth:
             shard.writable.set()
 
     async def _copied_and_indexed(self, shard: Shard, target: Path) -> None:
+        await asyncio.to_thread(_check_room, shard)
         shard.writable.clear()
         await self._run(shard.record)  # behind every write that was under way
         kept = (str(shard.dim), self._storage.quantization, str(self._storage.on_disk))
@@ -101,7 +107,8 @@ class IndexGrowth:
             sys.executable, "-m", "core.vectors.edge_index", str(shard.path), str(target), *kept, stdout=PIPE
         )
         try:
-            await _said(process, COPIED)
+            async with asyncio.timeout(_LONGEST_COPY_S):  # a disk that hangs must not keep writes waiting for ever
+                await _said(process, COPIED)
             shard.writable.set()
             await _said(process, BUILT)
             await process.wait()
@@ -152,6 +159,12 @@ def _copy_points(source: edge.EdgeShard, target: edge.EdgeShard, ids: Sequence[s
     gone = set(ids) - {str(one.id) for one in found}
     if gone:
         target.update(edge.UpdateOperation.delete_points([*gone]))
+
+
+def _check_room(shard: Shard) -> None:
+    """Raises OSError where a copy would fill the disk, on which the ledger and the journal lie as well."""
+    if shutil.disk_usage(shard.path).free < _ROOM * shard.disk_bytes():
+        raise OSError(errno.ENOSPC, "no room for a copy to build an index on")
 
 
 async def _said(process: Process, word: str) -> None:

@@ -91,9 +91,12 @@ async def test_a_part_of_a_picture_is_embedded_as_that_part_alone_would_be() -> 
         assert (part.width, part.height) == (400, 200)
         for ours, theirs in zip(part.embeddings, blue.embeddings, strict=True):
             assert np.allclose(ours.vector, theirs.vector)
-        with pytest.raises(InvalidRequest, match="400 x 200") as caught:
-            await client.analyse(encoded.getvalue(), region=(400, 0, 10, 10))
-        assert caught.value.field == "region"
+        everything = await client.analyse(encoded.getvalue(), region=(-1e307, -1e307, 1e308, 1e308))
+        assert np.allclose(everything.embeddings[0].vector, (await client.analyse(encoded.getvalue())).embeddings[0].vector)
+        for outside in ((400.0, 0.0, 10.0, 10.0), (1e308, 0.0, 1e308, 5.0), (-1e308, 0.0, 1e307, 5.0)):
+            with pytest.raises(InvalidRequest, match="400 x 200") as caught:
+                await client.analyse(encoded.getvalue(), region=outside)
+            assert caught.value.field == "region"
 
 
 @pytest.mark.parametrize("region", ["", "1,2,3", "1,2,3,x", "0,0,0,5", "0,0,nan,5", "0,0,inf,5"])

@@ -210,6 +210,22 @@ async def test_a_switch_that_failed_midway_makes_no_later_build_ready_before_its
         assert collections_in(folder) == [NAME]
 
 
+@pytest.mark.parametrize(("limit", "value"), [("_LONGEST_COPY_S", 0.0), ("_ROOM", 1e12)])
+async def test_a_copy_that_hangs_or_has_no_room_is_given_up_and_writes_go_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: float
+) -> None:
+    monkeypatch.setattr(edge_growth, limit, value)
+    with capture_logs() as logs:
+        async with EdgeStore(folder, index_from=300) as store:
+            await store.ensure(SPACE)
+            await store.upsert(NAME, points_of(0, 300))
+            await store.settled()
+            await store.upsert(NAME, points_of(300, 301))
+            assert len(await contents(store)) == 301
+    assert "index_not_built" in {line["event"] for line in logs}
+    assert collections_in(folder) == [NAME]
+
+
 async def test_generations_that_do_not_hold_are_removed_at_the_start(folder: Path) -> None:
     async with EdgeStore(folder, index_from=500) as store:
         await store.ensure(SPACE)
