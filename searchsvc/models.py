@@ -92,10 +92,15 @@ def choose_space(info: ModelsInfo, wanted: str | None, *, needs_text: bool) -> S
 
 def unit(vector: Vector) -> Vector:
     """The vector's direction. Raises InvalidRequest where it has none."""
+    return np.asarray(vector / length(vector), dtype=np.float32)
+
+
+def length(vector: Vector) -> float:
+    """Raises InvalidRequest where there is none to speak of."""
     norm = float(np.linalg.norm(vector))
     if not np.isfinite(norm) or norm < 1e-6:
         raise InvalidRequest("what is asked for and what is not cancel each other out")
-    return np.asarray(vector / norm, dtype=np.float32)
+    return norm
 
 
 def _not_ready(info: ModelsInfo) -> ModelUnavailable:

@@ -16,7 +16,7 @@ from core.schemas import ImageState, ModelsInfo, Space, Vector, Wire, WireVector
 from searchsvc.filter_schema import SearchFilter
 from searchsvc.filters import where_of
 from searchsvc.folder import PictureFolder
-from searchsvc.models import QueryModels, QueryPicture, choose_space, unit
+from searchsvc.models import QueryModels, QueryPicture, choose_space, length, unit
 from searchsvc.search_schema import MAX_QUERY_PICTURES, Example, FeedbackUse, QueryOptions, Scope, TermKind
 
 _TEXT = 2.0
@@ -163,7 +163,7 @@ def combine(wanted: Sequence[_Part], unwanted: Sequence[_Part]) -> tuple[Vector,
     ]
     terms = [term for weight, parts in groups if parts for term in _together(weight, parts)]
     total: Vector = np.stack([np.float32(term.weight) * term.vector for term in terms]).sum(axis=0)
-    scale = float(np.linalg.norm(total))
+    scale = length(total)
     return unit(total), tuple(term.model_copy(update={"weight": term.weight / scale}) for term in terms)
 
 
@@ -171,8 +171,7 @@ def _together(weight: float, parts: Sequence[_Part]) -> list[Term]:
     """Terms whose sum has the length of `weight`."""
     counts = [_TEXT if of == "text" else 1.0 for of, *_ in parts]
     total: Vector = np.stack([np.float32(count) * vector for count, (*_, vector) in zip(counts, parts, strict=True)]).sum(axis=0)
-    unit(total)
-    scale = weight / float(np.linalg.norm(total))
+    scale = weight / length(total)
     return [Term(of=of, ref=ref, weight=scale * count, vector=part) for count, (of, ref, part) in zip(counts, parts, strict=True)]
 
 
