@@ -1,4 +1,4 @@
-# make run | test | build | up | down | images        (`make help` lists them all)
+# make run | test | test-long | build | up | down | images        (`make help` lists them all)
 
 VENV   := .venv
 PYTHON ?= python3
@@ -8,16 +8,19 @@ STAMP  := $(VENV)/.installed
 NEEDED := $(STAMP)$(if $(LEAN),-lean)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint build bench lock images up down clean
+.PHONY: help run test test-long lint build bench lock images up down clean
 
 help: ## list the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 run: $(NEEDED) ## start everything on http://127.0.0.1:3000, watching ./images (IMAGES_DIR, DATA_DIR, HOST, PORT, MODELS_DIR, MODEL_PROFILE; LEAN=1)
 	@exec $(BIN)/python -m standalone
 
 test: lint ## install, lint, type-check, and run the whole test suite
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+test-long: $(STAMP) ## attack it for hours: hundreds of kills, bursts of 50,000 files (FAULT_SEED=... repeats one)
+	$(BIN)/pytest -m long --timeout 7200 $(PYTEST_ARGS)
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

@@ -233,6 +233,7 @@ class Worker:
         finally:
             del self._leases[job.lease_id]
             self._changed()
+            self.wake()  # it may be to be tried again, while `run` sleeps because nothing was left to claim
 
     async def _attempt(self, job: Job, info: ModelsInfo, started: float) -> None:
         try:

@@ -1,15 +1,23 @@
-"""The oracle of the fault tests: folder, ledger and vectors, read from outside after the process has ended, must tell the same."""
+"""The oracle of the fault tests: folder, ledger, vectors and thumbnails, read from outside, must tell the same."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import sqlite3
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
+from core.filenames import to_text
 from core.points import Kind, image_point_id, segment_point_id
+from core.ports import Payload, VectorStore
 from core.vectors.edge import EdgeStore
+
+_OPTIONAL = frozenset({"ignored"})
+"""Reasons of files that are none of the watcher's business, whatever else is expected of the folder."""
 
 
 @dataclass(frozen=True)
@@ -22,50 +30,100 @@ class Truth:
     def of(cls, folder: Path) -> Truth:
         paths: dict[str, set[str]] = {}
         for path in folder.rglob("*"):
-            if path.is_file() and not path.name.startswith("."):
+            name = path.relative_to(folder)
+            if path.is_file() and not any(part.startswith(".") for part in name.parts):
                 image_id = hashlib.sha256(path.read_bytes()).hexdigest()
-                paths.setdefault(image_id, set()).add(path.relative_to(folder).as_posix())
+                paths.setdefault(image_id, set()).add(to_text(name.as_posix()))
         return cls(paths)
 
+    def located(self) -> set[tuple[str, str]]:
+        return {(path, image_id) for image_id, here in self.paths_by_image.items() for path in here}
 
-def disagreements(images: Path, state: Path, *, failed: frozenset[str] = frozenset()) -> list[str]:
-    """Every way in which ledger or vectors differ from the folder; `failed` are the image ids that cannot be indexed."""
+
+def disagreements(
+    images: Path,
+    state: Path,
+    *,
+    failed: frozenset[str] = frozenset(),
+    vectors: AbstractAsyncContextManager[VectorStore] | None = None,
+) -> list[str]:
+    """Every way in which ledger, vectors or thumbnails differ from the folder; `failed` are the image ids that cannot be indexed.
+
+    `vectors` says where they are, if not in the state's own folder, which nobody else may have open then.
+    """
     truth = Truth.of(images)
-    expected = truth.paths_by_image.keys() - failed
-    return [*_ledger_disagreements(truth, state, expected), *asyncio.run(_vector_disagreements(truth, state, expected))]
-
-
-def _ledger_disagreements(truth: Truth, state: Path, expected: set[str]) -> list[str]:
+    store = vectors or EdgeStore(state / "vectors")
     with sqlite3.connect(f"file:{state / 'ledger.sqlite3'}?mode=ro", uri=True) as ledger:
-        states = dict(ledger.execute("SELECT image_id, state FROM images"))
-        paths = set(ledger.execute("SELECT path, image_id FROM paths WHERE image_id IS NOT NULL"))
-    wrong = [f"ledger: {image_id} is {states.get(image_id)}" for image_id in expected if states.get(image_id) != "indexed"]
-    wrong += [f"ledger: {image_id} is not in the folder" for image_id in states.keys() - truth.paths_by_image.keys()]
-    on_disk = {(path, image_id) for image_id, here in truth.paths_by_image.items() for path in here}
-    wrong += [f"ledger: {path} differs from the folder" for path, _ in paths ^ on_disk]
+        wrong = _ledger_disagreements(truth, ledger, failed)
+        segments = dict(ledger.execute("SELECT image_id, segments FROM images WHERE state = 'indexed'"))
+    ledger.close()
+    return [*wrong, *asyncio.run(_vector_disagreements(truth, segments, store)), *_broken_thumbnails(state / "thumbnails")]
+
+
+def _ledger_disagreements(truth: Truth, ledger: sqlite3.Connection, failed: frozenset[str]) -> list[str]:
+    """Every file is indexed, or failed or refused with a reason; every row has its file."""
+    rows = {row[0]: row[1:] for row in ledger.execute("SELECT image_id, state, reason, orphaned_at FROM images")}
+    located = set(ledger.execute("SELECT path, image_id FROM paths WHERE image_id IS NOT NULL"))
+    refused = dict(ledger.execute("SELECT path, reason FROM paths WHERE image_id IS NULL"))
+    wrong = [f"ledger: {one} is at {path}, and the folder differs" for path, one in located - truth.located()]
+    for path, image_id in truth.located() - located:
+        if image_id not in failed and refused.get(path) not in _OPTIONAL:
+            wrong.append(f"ledger: {path} is {refused.get(path, 'unknown')}, and not {image_id}")
+    wrong += [
+        f"ledger: {path} is refused, and not in the folder" for path in refused.keys() - {path for path, _ in truth.located()}
+    ]
+    for image_id, (state, reason, orphaned_at) in rows.items():
+        expected = "failed" if image_id in failed else "indexed"
+        if image_id not in truth.paths_by_image or orphaned_at is not None:
+            wrong.append(f"ledger: {image_id} is not in the folder")
+        elif state != expected or (state == "failed") != (reason is not None):
+            wrong.append(f"ledger: {image_id} is {state} for {reason}")
     return wrong
 
 
-async def _vector_disagreements(truth: Truth, state: Path, expected: set[str]) -> list[str]:
+async def _vector_disagreements(
+    truth: Truth, segments: dict[str, int], vectors: AbstractAsyncContextManager[VectorStore]
+) -> list[str]:
+    """In each collection one image point an image and as many segment points as the ledger says, which all tell the same paths."""
     wrong: list[str] = []
-    async with EdgeStore(state / "vectors") as store:
+    async with vectors as store:
         collections = await store.collections()
-        if not collections:
+        if not collections and segments:
             wrong.append("vectors: there is no collection")
         for collection in collections:
             points = {record.id: record.payload async for record in store.scroll(collection)}
             wanted: set[str] = set()
-            for image_id in expected:
-                point = points.get(image_point_id(image_id))
-                if point is None:
-                    wrong.append(f"{collection}: {image_id} has no point")
-                    continue
-                wanted |= {image_point_id(image_id), *(segment_point_id(image_id, n) for n in range(point["segments"]))}
-                if set(point["paths"]) != truth.paths_by_image[image_id]:
-                    wrong.append(f"{collection}: {image_id} lies at {point['paths']}")
-            wrong += [f"{collection}: point {point_id} is missing" for point_id in wanted - points.keys()]
+            for image_id, count in segments.items():
+                ids = {image_point_id(image_id), *(segment_point_id(image_id, n) for n in range(count))}
+                wanted |= ids
+                wrong += [f"{collection}: a point of {image_id} is missing" for _ in ids - points.keys()]
+                wrong += _payload_disagreements(collection, truth, [points[one] for one in ids & points.keys()])
             wrong += [
                 f"{collection}: {Kind(points[point_id]['kind'])} of {points[point_id]['image_id']} belongs to nothing"
                 for point_id in points.keys() - wanted
             ]
+    return wrong
+
+
+def _payload_disagreements(collection: str, truth: Truth, payloads: list[Payload]) -> list[str]:
+    return [
+        f"{collection}: {payload['image_id']} lies at {payload['paths']}"
+        for payload in payloads
+        if set(payload["paths"]) != truth.paths_by_image.get(payload["image_id"], set())
+    ]
+
+
+def _broken_thumbnails(folder: Path) -> list[str]:
+    """What has its name is whole; a name that begins with a dot is one that was never given."""
+    wrong: list[str] = []
+    for path in folder.rglob("*.webp"):
+        if path.name.startswith("."):
+            continue
+        try:
+            with Image.open(path) as picture:
+                picture.load()
+                side = int(path.stem.rpartition("-")[2])
+                wrong += [f"thumbnails: {path.name} is {picture.size}"] if max(picture.size) > side else []
+        except (OSError, ValueError) as error:
+            wrong.append(f"thumbnails: {path.name}: {error}")
     return wrong

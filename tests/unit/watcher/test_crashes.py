@@ -170,3 +170,21 @@ async def test_a_segmentation_on_request_replaces_the_segments(house: House) -> 
         await house.agreed()
         assert (await watcher.catalog.image(image_id)).segments == 2
     assert house.embedder.modes[-1] == (SegmentMode.FULL, "query")
+
+
+async def test_pictures_that_all_came_back_from_one_outage_are_taken_up_again_at_once(house: House) -> None:
+    """None was left to claim when they came back, so that nothing else would wake the worker for a minute."""
+    tried: set[bytes] = set()
+
+    def fail_once(image: bytes) -> ModelCrashed | None:
+        if image in tried:
+            return None
+        tried.add(image)
+        return ModelCrashed("the model service died")
+
+    house.embedder.delay_s = 0.05
+    house.embedder.trouble = fail_once
+    house.write("a.jpg", jpeg("a"))
+    house.write("b.jpg", jpeg("b"))
+    async with house.running():
+        await house.agreed(timeout_s=5)
