@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarks.questions import WORDS
 from tests.checkpoints import CLIP_ID, word_tokenizer
 
 
@@ -14,7 +15,7 @@ def random_clip(models_dir: Path) -> Path:
 
     folder = models_dir / CLIP_ID
     torch.manual_seed(0)
-    tokenizer = word_tokenizer(max_length=77)
+    tokenizer = word_tokenizer(max_length=77, further=WORDS)
     special = {f"{role}_token_id": getattr(tokenizer, f"{role}_token_id") for role in ("pad", "bos", "eos")}
     CLIPModel(CLIPConfig(text_config=special)).eval().save_pretrained(folder)
     CLIPImageProcessor().save_pretrained(folder)

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import photos
+from benchmarks.questions import questions
 from benchmarks.rows import Row, percentile_ms
 from core.decode import DecodeLimits, decode
 from core.schemas import SegmentMode
@@ -118,11 +119,11 @@ def _rate_of(product: Product, files: list[Path], *, before: int) -> float:
 @contextmanager
 def _asking(product: Product) -> Iterator[list[float]]:
     """Ask by words all the time, at a fixed rate whatever the answers take. Seconds of each answer."""
-    ended, seconds = threading.Event(), list[float]()
+    ended, seconds, texts = threading.Event(), list[float](), questions(1000)
 
     def ask(n: int) -> None:
         started = time.perf_counter()
-        answer = product.http.post("/api/v1/search-image", json={"text": f"a question never asked before {n}"})
+        answer = product.http.post("/api/v1/search-image", json={"text": texts[n % len(texts)]})
         if answer.status_code == 200:
             seconds.append(time.perf_counter() - started)
 

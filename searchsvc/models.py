@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from cachetools import LRUCache
 
 from core.errors import InvalidRequest, ModelUnavailable, NoModel
 from core.ports import Embedder
@@ -34,7 +34,7 @@ class QueryModels:
         self._clock = clock
         self._info: ModelsInfo | None = None
         self._info_at = 0.0
-        self._texts: OrderedDict[tuple[str, str, str], Vector] = OrderedDict()
+        self._texts: LRUCache[tuple[str, str, str], Vector] = LRUCache(_KEPT_TEXTS)
 
     async def info(self) -> ModelsInfo:
         """What is ready. Raises NoModel, ModelUnavailable while there is nothing to search with."""
@@ -52,7 +52,6 @@ class QueryModels:
         known = self._texts.get(key)
         self._metrics.note_lookup("text_embeddings", hit=known is not None)
         if known is not None:
-            self._texts.move_to_end(key)
             return known
         embeddings = await self._embedder.embed_texts([text], priority=Priority.QUERY)
         if embeddings.space.collection != space.collection:
@@ -60,8 +59,6 @@ class QueryModels:
             raise ModelUnavailable("the models have just changed: search again", retry_after_s=1)
         vector = unit(embeddings.vectors[0])
         self._texts[key] = vector
-        if len(self._texts) > _KEPT_TEXTS:
-            self._texts.popitem(last=False)
         return vector
 
     async def embed_picture(self, picture: bytes, space: Space, *, region: BBox | None = None) -> QueryPicture:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Literal, Self, TypeVar
 
 import structlog
+from cachetools import FIFOCache
 
 from core.errors import Unavailable
 from core.points import image_point_id, segment_point_id
@@ -59,7 +60,7 @@ class Reranking:
         self._first_pause_s = first_pause_s
         self._spaces: dict[str, Judgements] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="feedback-reranking")
-        self._recent: OrderedDict[str, RecentSearch] = OrderedDict()
+        self._recent: FIFOCache[str, RecentSearch] = FIFOCache(_REMEMBERED_SEARCHES)
         self._waiting: deque[Rating] = deque(maxlen=_CAPACITY)
         self._loaded = whose == "off"
         self._loading: asyncio.Task[None] | None = None
@@ -79,8 +80,6 @@ class Reranking:
     def remember(self, search_id: str, search: RecentSearch) -> None:
         """Keep for ratings to come; the oldest search is forgotten for it."""
         self._recent[search_id] = search
-        if len(self._recent) > _REMEMBERED_SEARCHES:
-            self._recent.popitem(last=False)
 
     def recall(self, search_id: str) -> RecentSearch | None:
         return self._recent.get(search_id)

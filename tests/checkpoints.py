@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -155,12 +156,13 @@ def tiny_segmenter(path: Path) -> None:
         ultralytics.YOLO(str(described), task="segment").save(str(path))
 
 
-def word_tokenizer(*, max_length: int = 24) -> Any:
-    """Word by word. The end token's id isn't 2: CLIP takes 2 as the sign of its first, mistaken configuration."""
+def word_tokenizer(*, max_length: int = 24, further: Sequence[str] = ()) -> Any:
+    """Word by word, `further` ones too. The end token's id isn't 2: CLIP takes 2 as the sign of its first, mistaken configuration."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     words = ["<pad>", "<unk>", "<start>", "<end>", "a", "photo", "picture", "of", "the", "shape", *COLOURS, *SHAPES]
+    words += [word for word in further if word not in words]
     ids = {word: n for n, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()

@@ -5,6 +5,7 @@ Every call of the engine holds the GIL until it returns, so each is kept to mill
 searches are exact: 1.5 ms at 20,000 points of 512.
 The engine's `flush()` holds the GIL for 0.2 to 0.5 s, so it runs only when a shard's journal has grown long, and at the end; in
 between `flush` brings the journal onto the disk by plain `fsync`, from which a start after a power cut rebuilds the rest.
+What was just asked is answered without the engine for as long as its collection stays as it was: nobody else can write to it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from uuid import UUID
 import numpy as np
 import qdrant_edge as edge
 import structlog
+from cachetools import LRUCache
 
 from core.errors import VectorsUnavailable
 from core.ports import ANYTHING, CollectionSize, FacetCount, Hit, Payload, Point, Record, Where
@@ -39,6 +41,11 @@ T = TypeVar("T")
 _FACET_VALUES = 10_000
 _PAGE = 4096
 _PAGE_WITH_PAYLOAD = 256  # 2 ms with a mask in each payload
+_KEPT_HITS = 4096  # of all answers that are kept; 8 MiB with a mask in each payload
+
+_Asked = tuple[str, bytes, Where, int, int, float | None]
+_Answer = tuple[object, list[Hit]]
+"""Hits, with the `Shard.state` that they were found in."""
 
 
 class EdgeStore:
@@ -57,6 +64,7 @@ class EdgeStore:
         self._shards = EdgeShards(folder, storage)
         self._growth = IndexGrowth(self._shards, self._run, index_from=index_from, storage=storage)
         self._search = search_params(storage)
+        self._answers: LRUCache[_Asked, _Answer] = LRUCache(_KEPT_HITS, getsizeof=lambda answer: 1 + len(answer[1]))
         self._lock_wait_s = lock_wait_s
         self._journal_limit_bytes = journal_limit_bytes
         self._engine_thread: ThreadPoolExecutor | None = None
@@ -125,22 +133,28 @@ class EdgeStore:
         min_score: float | None = None,
         with_vectors: bool = False,
     ) -> list[Hit]:
-        selection = edge_filter(where)
         shard = self._shards.get(collection)
         if shard is None or limit < 1:
             return []
+        asked: _Asked = (collection, vector.tobytes(), where, limit, offset, min_score)
+        state, kept = self._answers.get(asked, (None, []))
+        if state is shard.state and not with_vectors:
+            return [*kept]
         request = edge.QueryRequest(
             limit=limit,
             offset=offset,
             query=edge.Query.Nearest(checked_vector(vector, shard.dim)),
-            filter=selection,
+            filter=edge_filter(where),
             score_threshold=min_score,
             with_payload=True,
             with_vector=with_vectors,
             params=self._search,
         )
-        found = await self._run(lambda: shard.engine.query(request))
-        return [Hit(str(point.id), point.score, point.payload or {}, _vector(point.vector)) for point in found]
+        state, found = await self._run(lambda: (shard.state, shard.engine.query(request)))
+        hits = [Hit(str(point.id), point.score, point.payload or {}, _vector(point.vector)) for point in found]
+        if not with_vectors and len(hits) < _KEPT_HITS:
+            self._answers[asked] = state, hits
+        return hits
 
     async def retrieve(self, collection: str, ids: Sequence[str], *, with_vectors: bool = False) -> list[Record]:
         shard = self._shards.get(collection)

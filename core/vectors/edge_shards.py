@@ -63,6 +63,8 @@ class Shard:
     """Those that the last build left so."""
     touched: set[str] | None = None
     """Ids of what was written since a copy was made; None while there is none."""
+    state: object = field(default_factory=object)
+    """Another one whenever an answer may differ from an earlier one."""
     writable: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -93,6 +95,7 @@ class Shard:
         """Update the points of these ids, or those that `where` lets through."""
         if self.touched is not None:
             self.touched.update(ids if ids is not None else self._ids(where))
+        self.state = object()
         self.engine.update(operation)
         self.unindexed += len(ids or ())
 
@@ -206,7 +209,7 @@ class EdgeShards:
         before = self._ready(shard.path)
         self._ready(path).touch()
         sync_files(open_files([self._folder]))
-        shard.path, shard.engine, shard.touched = path, engine, None
+        shard.path, shard.engine, shard.touched, shard.state = path, engine, None, object()
         shard.count()
         shard.left_unindexed = shard.unindexed
         before.unlink(missing_ok=True)

@@ -240,3 +240,46 @@ async def test_facets_stay_exact_over_restarts_and_rewrites(work_folder: Path) -
             await store.flush()
             counted = {found.value: found.points for found in await store.facet(NAME, "labels")}
             assert counted == Counter(label for labels in truth.values() for label in labels)
+
+
+async def test_a_question_asked_again_is_answered_without_the_engine_until_something_is_written(folder: Path) -> None:
+    near, [new] = points_of(0, 100)[0].vector, points_of(500, 501)
+    async with EdgeStore(folder) as store:
+        before = await store.query(NAME, near, limit=3)
+        await _without_engine(store)
+        assert await store.query(NAME, near, limit=3) == before
+        for other in (
+            {"limit": 4},
+            {"limit": 3, "offset": 1},
+            {"limit": 3, "min_score": 0.5},
+            {"limit": 3, "with_vectors": True},
+        ):
+            with pytest.raises(VectorsUnavailable):
+                await store.query(NAME, near, **other)  # type: ignore[arg-type]
+        with pytest.raises(VectorsUnavailable):
+            await store.query(NAME, near, where=Where(must=(Match("n", (1,)),)), limit=3)
+    async with EdgeStore(folder) as store:
+        assert await store.query(NAME, near, limit=3) == before
+        await store.upsert(NAME, [Point(new.id, near, {"n": 500})])
+        assert {hit.payload["n"] for hit in await store.query(NAME, near, limit=2)} == {0, 500}
+        await store.set_payload(NAME, Where(must=(Match("n", (500,)),)), {"n": 501})
+        assert {hit.payload["n"] for hit in await store.query(NAME, near, limit=2)} == {0, 501}
+        await store.delete(NAME, Where(must=(Match("n", (501,)),)))
+        assert await store.query(NAME, near, limit=3) == before
+
+
+async def _without_engine(store: EdgeStore) -> None:
+    """Whatever still asks the engine fails from now on."""
+    shard = store._shards.get(NAME)
+    assert shard is not None
+    engine, shard.engine = shard.engine, _Broken()  # type: ignore[assignment]
+    engine.close()
+
+
+class _Broken:
+    def query(self, _: object) -> None:
+        raise OSError("the engine was asked")
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
