@@ -50,6 +50,9 @@ $(STAMP)-lean: requirements.lock pyproject.toml | $(BIN)/uv
 bench: $(STAMP) ## measure it on this machine, ten minutes, into docs/performance.md (BENCH=--long: an hour)
 	$(BIN)/python -m benchmarks $(BENCH)
 
+key: $(NEEDED) ## make an API key, and what to write into API_KEYS for it
+	@$(BIN)/python -m searchsvc.api_keys
+
 lock: $(STAMP) ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --python-version 3.11 \
 	  --no-header --no-annotate --quiet --upgrade --output-file requirements.lock

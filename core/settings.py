@@ -14,7 +14,13 @@ from core.vectors.storage import Quantization, VectorStorage
 class ServiceSettings(BaseSettings):
     """Base of `ModelSettings`, `WatcherSettings` and `SearchSettings`; each field is one row of docs/reference/settings.md."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, protected_namespaces=())
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        protected_namespaces=(),
+        hide_input_in_errors=True,  # it may be a secret, and the error goes to a terminal or a log
+    )
 
     host: str = Field(default="127.0.0.1", description="address to listen on; beyond loopback, writing needs `API_KEYS`")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least severe log event to print")

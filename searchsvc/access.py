@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import ipaddress
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from core.errors import Unauthorized
+from core.hosts import is_loopback
+from searchsvc.api_keys import StoredKey
 
 _MAX_KEY_CHARACTERS = 512
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a service that listens on `host` is reached from this machine alone."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 class WriteAccess:
     """Asks for a key whenever keys are set or the service listens beyond loopback."""
 
     def __init__(self, api_keys: Iterable[str], *, listens_on: str) -> None:
-        self._digests = [_digest(key) for key in api_keys]
-        self._open = not self._digests and is_loopback(listens_on)
+        self._keys = [StoredKey.of(configured) for configured in api_keys]
+        self._open = not self._keys and is_loopback(listens_on)
 
     @property
     def needs_key(self) -> bool:
@@ -36,7 +27,7 @@ class WriteAccess:
         """Raises Unauthorized. `origin` and `host` are the request's headers: without keys they keep other sites' pages out."""
         if self._open:
             _check_same_site(origin, host)
-        elif not self._digests:
+        elif not self._keys:
             raise Unauthorized("writing beyond loopback needs a key: set API_KEYS on the server")
         else:
             self._check_key(authorization or "")
@@ -62,8 +53,7 @@ class WriteAccess:
             raise Unauthorized("this API key is not known")
 
     def _is_known(self, key: str) -> bool:
-        offered = _digest(key)
-        matches = [hmac.compare_digest(offered, digest) for digest in self._digests]  # all of them: the time tells nothing
+        matches = [known.is_of(key) for known in self._keys]  # all of them: the time tells nothing
         return any(matches)
 
 
@@ -84,7 +74,3 @@ def _check_same_site(origin: str | None, host: str) -> None:
 
 def _is_this_machine(host: str) -> bool:
     return is_loopback(urlsplit(f"//{host}").hostname or "")
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

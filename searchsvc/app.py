@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 
+import structlog
 from aiohttp import web
 
 from core.decode import DecodeLimits
@@ -15,6 +16,7 @@ from core.ports import Catalog, Embedder, VectorStore
 from core.web import make_application, metrics_route
 from searchsvc import openapi, urls
 from searchsvc.access import WriteAccess
+from searchsvc.api_keys import is_short
 from searchsvc.clients import Clients
 from searchsvc.corpus import Corpus
 from searchsvc.cursors import Cursors
@@ -36,13 +38,15 @@ from searchsvc.receiving import Receiver
 from searchsvc.reranking import Reranking
 from searchsvc.routes import facets, feedback, images, operations, pages, search
 from searchsvc.search import Searcher
-from searchsvc.secret import jwt_key
+from searchsvc.secret import jwt_key, key_ring
 from searchsvc.services import SERVICES, Services
 from searchsvc.settings import SearchSettings
 from searchsvc.state import StatusReader
 from searchsvc.thumbnails import Thumbnails
 from searchsvc.tokens import TokenSigner
 from searchsvc.uploads import Uploads
+
+log = structlog.get_logger()
 
 _MAX_JSON_BYTES = 2**20
 _ROUTINE = ("/static", "/docs/files", f"{urls.API}/status", f"{urls.API}/events", urls.image(""))
@@ -99,9 +103,12 @@ async def _services(
     loop = asyncio.get_running_loop()
     writing = _threads(stack, 1, "upload-writer")
     decoding = _threads(stack, 2, "upload-decoder")
-    key = await loop.run_in_executor(writing, jwt_key, settings.jwt_secret, settings.data_dir)
-    signer = TokenSigner(key, issuer=settings.jwt_issuer, audience=settings.jwt_audience, ttl_s=settings.jwt_ttl_s)
+    root = await loop.run_in_executor(writing, jwt_key, settings.jwt_secret, settings.data_dir)
+    keys = key_ring(settings.jwt_secrets, settings.jwt_secret, root)
+    signer = TokenSigner(keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience, ttl_s=settings.jwt_ttl_s)
     access = WriteAccess(settings.api_keys, listens_on=settings.host)
+    if short := sum(map(is_short, settings.api_keys)):
+        log.warning("api_keys_short", keys=short, advice="make key")
     pictures = PictureReader(DecodeLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels))
     folder = PictureFolder(settings.images_dir)
     uploads = Uploads(settings.images_dir, catalog=catalog, format_of=pictures.format_of, decoding=decoding, writing=writing)
@@ -117,7 +124,7 @@ async def _services(
     return Services(
         access=access,
         catalog=catalog,
-        clients=Clients(key, access),
+        clients=Clients(root, access),
         corpus=Corpus(embedder=embedder, vectors=vectors, catalog=catalog, executor=reading),
         events=StatusEvents(status, max_listeners=settings.max_event_streams),
         facets=Facets(models, vectors),
@@ -140,7 +147,7 @@ async def _services(
             ranking=ranking,
             pager=Pager(ranking, near_duplicate=settings.near_duplicate_similarity),
             reranking=reranking,
-            cursors=Cursors(key, ttl_s=settings.jwt_ttl_s),
+            cursors=Cursors(keys, ttl_s=settings.jwt_ttl_s),
             signer=signer,
             metrics=metrics,
         ),

@@ -13,9 +13,11 @@ from pydantic import ValidationError
 
 from core.errors import InvalidRequest
 from core.schemas import Wire
+from searchsvc.keys import KeyRing
 from searchsvc.question import Question
 from searchsvc.ranking import Place
 
+_PURPOSE = b"search cursor"
 _DIGEST = "sha256"
 _SIGNATURE_BYTES = 32
 _LARGEST_BYTES = 4 * 2**20
@@ -39,17 +41,17 @@ class Continuation(Wire):
 
 
 class Cursors:
-    """Writes and reads them. `key` is the secret of the tokens; a cursor is never taken for one. `clock` gives seconds since the epoch."""
+    """Writes and reads them. `keys` are those of the tokens; a cursor is never taken for one. `clock` gives seconds since the epoch."""
 
-    def __init__(self, key: bytes, *, ttl_s: int, clock: Callable[[], float] = time.time) -> None:
-        self._key = hmac.digest(key, b"search cursor", _DIGEST)
+    def __init__(self, keys: KeyRing, *, ttl_s: int, clock: Callable[[], float] = time.time) -> None:
+        self._keys = [key.derived(_PURPOSE) for key in keys]
         self._ttl_s = ttl_s
         self._clock = clock
 
     def write(self, continuation: Continuation) -> str:
         dated = continuation.model_copy(update={"until_s": int(self._clock()) + self._ttl_s})
         content = zlib.compress(dated.model_dump_json(by_alias=True).encode(), 1)
-        return base64.urlsafe_b64encode(hmac.digest(self._key, content, _DIGEST) + content).rstrip(b"=").decode()
+        return base64.urlsafe_b64encode(hmac.digest(self._keys[0], content, _DIGEST) + content).rstrip(b"=").decode()
 
     def read(self, cursor: str) -> Continuation:
         """Raises InvalidRequest for anything but an unexpired cursor of this service."""
@@ -58,7 +60,8 @@ class Cursors:
         except (ValueError, binascii.Error):
             raise _unknown() from None
         signature, content = decoded[:_SIGNATURE_BYTES], decoded[_SIGNATURE_BYTES:]
-        if not hmac.compare_digest(signature, hmac.digest(self._key, content, _DIGEST)):
+        signed = [hmac.compare_digest(signature, hmac.digest(key, content, _DIGEST)) for key in self._keys]
+        if not any(signed):
             raise _unknown()
         try:
             continuation = Continuation.model_validate_json(zlib.decompressobj().decompress(content, _LARGEST_BYTES))

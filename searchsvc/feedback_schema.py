@@ -80,8 +80,17 @@ def opened_for_reading(path: Path) -> sqlite3.Connection:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
+    if _version(connection) == VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")  # and look again: another process may have been at it
+    for statement in ";".join(_STEPS[_version(connection) :]).split(";"):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("COMMIT")
+
+
+def _version(connection: sqlite3.Connection) -> int:
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
         raise Unavailable(f"the feedback store was written by a newer release (schema {version})")
-    for reached, step in enumerate(_STEPS[version:], start=version + 1):
-        connection.executescript(f"BEGIN IMMEDIATE;{step}PRAGMA user_version = {reached};COMMIT;")
+    return version

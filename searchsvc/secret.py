@@ -1,14 +1,18 @@
-"""The key of the feedback tokens: given, or made once and kept."""
+"""The keys of the feedback tokens: given, or made once and kept."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import uuid4
 
 import structlog
+
+from searchsvc.keys import Key, KeyRing
 
 log = structlog.get_logger()
 
@@ -16,6 +20,30 @@ SHORTEST_SAFE_BYTES = 32
 """RFC 7518, section 3.2: an HS256 key has at least the size of the hash."""
 
 _FILE_NAME = "jwt_secret"
+_GUESSABLE_BYTES = 16
+_FEWEST_CHARACTERS = 8
+_PUBLISHED = {
+    "your256bitsecret",
+    "astringsecretatleast256bitslong",
+    "yoursecretkeyhere",
+    "supersecretjwtkey",
+    "pleasechangethissecret",
+}
+"""What pages about JWT show as an example, without its punctuation."""
+
+
+def is_guessable(secret: str) -> bool:
+    """Whether anybody who holds one token, which is everybody who searches, could find the key by trying."""
+    bare = re.sub(r"[^a-z0-9]", "", secret.lower())
+    return len(secret.encode()) < _GUESSABLE_BYTES or len(set(secret)) < _FEWEST_CHARACTERS or bare in _PUBLISHED
+
+
+def key_ring(named: Sequence[tuple[str, str]], given: str | None, root: bytes) -> KeyRing:
+    """From JWT_SECRETS and JWT_SECRET; `root` is that of `jwt_key`. With names, a JWT_SECRET only verifies: it is the key before them."""
+    keys = [Key(kid, secret.encode()) for kid, secret in named]
+    if given is not None or not keys:
+        keys.append(Key(None, root))
+    return KeyRing(keys)
 
 
 def jwt_key(given: str | None, data_dir: Path) -> bytes:

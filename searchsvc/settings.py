@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
+from core.hosts import is_loopback
 from core.settings import FolderSettings
+from searchsvc.api_keys import StoredKey
+from searchsvc.secret import SHORTEST_SAFE_BYTES, is_guessable
+
+_KEY_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_MOST_KEYS = 16
 
 
 class SearchSettings(FolderSettings):
@@ -25,6 +32,12 @@ class SearchSettings(FolderSettings):
         repr=False,
         description="key of the feedback tokens (HS256, at least 32 bytes); unset: made once and kept in `DATA_DIR/jwt_secret`",
     )
+    jwt_secrets: Annotated[tuple[tuple[str, str], ...], NoDecode] = Field(
+        default=(),
+        repr=False,
+        description="comma-separated `name:key`, instead of or above `JWT_SECRET`: the first key signs, all of them verify (at least"
+        " 32 bytes each)",
+    )
     jwt_ttl_s: int = Field(
         default=86_400, ge=1, le=31_536_000, description="how long a search can be rated, and its pages be gone through"
     )
@@ -32,7 +45,9 @@ class SearchSettings(FolderSettings):
     jwt_audience: str = Field(default="imagesearch-feedback", min_length=1, description="`aud` of the feedback tokens")
 
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), repr=False, description="comma-separated bearer keys that may write; needed beyond loopback"
+        default=(),
+        repr=False,
+        description="comma-separated bearer keys that may write, plain or as `sha256:...` (`make key`); needed beyond loopback",
     )
 
     feedback_reranking: Literal["off", "known", "on"] = Field(
@@ -64,6 +79,45 @@ class SearchSettings(FolderSettings):
     @field_validator("api_keys", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return _parts(value) if isinstance(value, str) else value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _readable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for configured in value:
+            StoredKey.of(configured)
         return value
+
+    @field_validator("jwt_secrets", mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        return tuple(part.partition(":")[::2] for part in _parts(value)) if isinstance(value, str) else value
+
+    @field_validator("jwt_secrets")
+    @classmethod
+    def _told_apart(cls, value: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        names, secrets = [name for name, _ in value], [secret for _, secret in value]
+        if not all(_KEY_NAME.fullmatch(name) for name in names):
+            raise ValueError("write each key as name:key, the name of letters, digits, - and _")
+        if len(set(names)) < len(names) or len(set(secrets)) < len(secrets):
+            raise ValueError("each name and each key may stand once")
+        if any(len(secret.encode()) < SHORTEST_SAFE_BYTES or is_guessable(secret) for secret in secrets):
+            raise ValueError(
+                f"each key needs at least {SHORTEST_SAFE_BYTES} bytes that nobody guesses, such as `openssl rand -hex 32`"
+            )
+        if len(value) > _MOST_KEYS:
+            raise ValueError(f"at most {_MOST_KEYS} keys")
+        return value
+
+    @model_validator(mode="after")
+    def _safe_beyond_loopback(self) -> Self:
+        if self.jwt_secret is not None and not is_loopback(self.host) and is_guessable(self.jwt_secret):
+            raise ValueError(
+                "JWT_SECRET can be guessed, and the service listens beyond loopback: take at least 32 random bytes, such as"
+                " `openssl rand -hex 32`, or leave it unset, and one is made"
+            )
+        return self
+
+
+def _parts(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())

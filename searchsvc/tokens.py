@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.errors import Unauthorized
 from core.schemas import ImageId
+from searchsvc.keys import Key, KeyRing
 from searchsvc.secret import SHORTEST_SAFE_BYTES
 
 _ALGORITHM = "HS256"
@@ -26,6 +27,9 @@ _REQUIRED = ["iss", "aud", "iat", "exp", "jti", "sid", "query", "model", "ids", 
 
 MAX_TOKEN_CHARACTERS = 32_768
 """100 ids with scores and two texts of 1,000 four-byte characters make 22,000."""
+
+_CLOCKS_DIFFER_S = 60
+"""Between two machines that issue and verify; a token may seem to be issued so far ahead."""
 
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
@@ -74,8 +78,8 @@ class Claims(BaseModel):
 class TokenSigner:
     """Issues and verifies. `clock` gives seconds since the epoch."""
 
-    def __init__(self, key: bytes, *, issuer: str, audience: str, ttl_s: int, clock: Callable[[], float] = time.time) -> None:
-        self._key = key
+    def __init__(self, keys: KeyRing, *, issuer: str, audience: str, ttl_s: int, clock: Callable[[], float] = time.time) -> None:
+        self._keys = keys
         self._issuer = issuer
         self._audience = audience
         self._ttl_s = ttl_s
@@ -105,20 +109,24 @@ class TokenSigner:
         if search.segment is not None:
             claims["segment"] = search.segment
         payload = json.dumps(claims, separators=(",", ":"), ensure_ascii=False).encode()
-        with self._short_key_accepted():
-            return self._jws.encode(payload, self._key, algorithm=_ALGORITHM)
+        key = self._keys.signing
+        named = None if key.kid is None else {"kid": key.kid}
+        with _short_key_accepted(key):
+            return self._jws.encode(payload, key.secret, algorithm=_ALGORITHM, headers=named)
 
     def verify(self, token: object) -> Claims:
         """Raises Unauthorized for everything but an untouched, unexpired token of ours."""
         if not isinstance(token, str) or not token:
             raise Unauthorized("the `jwt` of a search is needed to rate it")
         if len(token) > MAX_TOKEN_CHARACTERS or not _COMPACT.fullmatch(token) or not _is_canonical(token):
-            raise Unauthorized("the `jwt` is not a token of this service")
+            raise _not_ours()
+        if (key := self._keys.named(_kid(token))) is None:
+            raise _not_ours()
         try:
-            with self._short_key_accepted():
+            with _short_key_accepted(key):
                 decoded = self._jwt.decode(
                     token,
-                    self._key,
+                    key.secret,
                     algorithms=[_ALGORITHM],
                     audience=self._audience,
                     issuer=self._issuer,
@@ -133,33 +141,70 @@ class TokenSigner:
             claims = Claims.model_validate(decoded)
             self._check_times(decoded)
         except (jwt.PyJWTError, ValidationError, RecursionError):
-            raise Unauthorized("the `jwt` is not a token of this service") from None
+            raise _not_ours() from None
         return claims
 
     def _check_times(self, decoded: Mapping[str, Any]) -> None:
         """Against this signer's own clock, so that tests need not wait."""
-        issued_at, expires_at = decoded["iat"], decoded["exp"]
-        if type(issued_at) is not int or type(expires_at) is not int or issued_at > self._clock() + 60:
+        times = issued_at, expires_at, begins_at = decoded["iat"], decoded["exp"], decoded.get("nbf", 0)
+        if any(type(at) is not int for at in times) or max(issued_at, begins_at) > self._clock() + _CLOCKS_DIFFER_S:
             raise jwt.InvalidTokenError("times are not whole seconds, or lie ahead")
         if self._clock() >= expires_at:
             raise Unauthorized("the `jwt` has expired: search again")
 
-    @contextmanager
-    def _short_key_accepted(self) -> Iterator[None]:
-        """A short JWT_SECRET is warned of once, at the start (`searchsvc.secret`), not at each token."""
-        if len(self._key) >= SHORTEST_SAFE_BYTES:
-            yield
-            return
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", jwt.InsecureKeyLengthWarning)
-            yield
+
+@contextmanager
+def _short_key_accepted(key: Key) -> Iterator[None]:
+    """A short JWT_SECRET is warned of once, at the start (`searchsvc.secret`), not at each token."""
+    if len(key.secret) >= SHORTEST_SAFE_BYTES:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", jwt.InsecureKeyLengthWarning)
+        yield
+
+
+def _not_ours() -> Unauthorized:
+    return Unauthorized("the `jwt` is not a token of this service")
+
+
+def _kid(token: str) -> str | None:
+    """The name of the key that the token says it was signed with.
+
+    The header is unproven at this moment, so it may be nothing but what we write: no addresses of keys, no keys, no algorithm but ours.
+    Claims that say a thing twice are refused as well: nobody should have to know which of them a library believes. Raises Unauthorized.
+    """
+    try:
+        header, _ = (json.loads(_decoded(part), object_pairs_hook=_once) for part in token.split(".")[:2])
+        return _Header.model_validate(header).kid
+    except (ValueError, RecursionError):
+        raise _not_ours() from None
+
+
+class _Header(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    alg: Literal["HS256"]
+    typ: Literal["JWT"] = "JWT"
+    kid: _ShortText | None = None
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    told = dict(pairs)
+    if len(told) != len(pairs):
+        raise ValueError("a name stands twice")
+    return told
+
+
+def _decoded(part: str) -> bytes:
+    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
 
 
 def _is_canonical(token: str) -> bool:
     """Base64 has several spellings of the same bytes; only the one that we wrote counts."""
     for part in token.split("."):
         try:
-            decoded = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+            decoded = _decoded(part)
         except (ValueError, binascii.Error):
             return False
         if base64.urlsafe_b64encode(decoded).rstrip(b"=").decode() != part:

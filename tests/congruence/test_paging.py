@@ -18,6 +18,7 @@ from core.schemas import AnalysedSegment, Embedding, ImageAnalysis, MaskRle, Spa
 from core.vectors.edge import EdgeStore
 from core.vectors.server import ServerStore
 from searchsvc.cursors import Continuation, Cursors
+from searchsvc.keys import Key, KeyRing
 from searchsvc.paging import Pager, Shown
 from searchsvc.question import Question
 from searchsvc.ranking import NOISE, Ranking, fused
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect i
 SPACE = Space(collection="clip", model_name="CLIP", dim=4, text=True)
 MASK = MaskRle(size=(1, 1), counts="0")
 AT = datetime(2024, 5, 1, tzinfo=UTC)
-CURSORS = Cursors(b"a key for tests", ttl_s=60)
+CURSORS = Cursors(KeyRing([Key(None, b"a key for tests")]), ttl_s=60)
 
 
 @pytest.fixture(params=["edge", "memory"])

@@ -9,10 +9,12 @@ from core.errors import InvalidRequest
 from core.schemas import Space
 from searchsvc.cursors import Continuation, Cursors
 from searchsvc.filter_schema import SearchFilter
+from searchsvc.keys import Key, KeyRing
 from searchsvc.question import Question, Term
 from searchsvc.ranking import Place
 from searchsvc.search_schema import FeedbackUse
 
+KEY = KeyRing([Key(None, b"key")])
 SPACE = Space(collection="clip", model_name="CLIP", dim=4, text=True)
 EVERYTHING = SearchFilter.model_validate(
     {
@@ -52,7 +54,7 @@ def continuation() -> Continuation:
 
 
 def test_all_of_a_question_comes_back_as_it_was(continuation: Continuation) -> None:
-    cursors = Cursors(b"key", ttl_s=60)
+    cursors = Cursors(KEY, ttl_s=60)
     read = cursors.read(cursors.write(continuation))
     for name in Question.model_fields.keys() - {"vector", "turned", "terms"}:
         assert getattr(read.question, name) == getattr(continuation.question, name), name
@@ -65,7 +67,7 @@ def test_all_of_a_question_comes_back_as_it_was(continuation: Continuation) -> N
 
 def test_it_expires_and_no_other_key_reads_it(continuation: Continuation) -> None:
     now = 1000.0
-    cursors = Cursors(b"key", ttl_s=60, clock=lambda: now)
+    cursors = Cursors(KEY, ttl_s=60, clock=lambda: now)
     cursor = cursors.write(continuation)
     now = 1059.0
     assert cursors.read(cursor).top_k == 5
@@ -73,4 +75,4 @@ def test_it_expires_and_no_other_key_reads_it(continuation: Continuation) -> Non
     with pytest.raises(InvalidRequest, match="expired"):
         cursors.read(cursor)
     with pytest.raises(InvalidRequest, match="not a cursor"):
-        Cursors(b"another key", ttl_s=60).read(cursor)
+        Cursors(KeyRing([Key(None, b"another key")]), ttl_s=60).read(cursor)
