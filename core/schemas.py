@@ -232,6 +232,23 @@ class StateCounts(Wire):
     failed: int = 0
 
 
+class StatePart(StrEnum):
+    """What the product keeps."""
+
+    LEDGER = "ledger"
+    VECTORS = "vectors"
+    FEEDBACK = "feedback"
+
+
+class Repair(Wire):
+    """Damaged files that a start set aside, and made anew as far as they could be."""
+
+    part: StatePart
+    found_at: datetime
+    detail: str = Field(description="what was wrong, and what was lost or comes back by itself")
+    kept_as: str = Field(description="folder within DATA_DIR that holds what was set aside; remove it, and this is told no more")
+
+
 class WatcherStatus(Wire):
     state: Literal["starting", "watching", "folder_missing", "draining"]
     observer: Literal["inotify", "native", "polling"]
@@ -239,6 +256,7 @@ class WatcherStatus(Wire):
     reconciling: bool = False
     settling: int = Field(default=0, description="files seen but still being written")
     waiting_for: str | None = Field(default=None, description="why ingestion stands still, if it does")
+    repairs: tuple[Repair, ...] = Field(default=(), description="damage that a start found and repaired")
 
 
 class IngestionStatus(Wire):

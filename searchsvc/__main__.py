@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from core import logs
 from core.catalog_client import CatalogClient
+from core.errors import ImageSearchError
 from core.model_client import ModelClient
 from core.vectors.server import ServerStore
 from core.web import serving, until_signalled
@@ -47,6 +48,9 @@ def main() -> int:
         return 2
     try:
         asyncio.run(serve(settings, settings.qdrant_url))
+    except ImageSearchError as error:
+        log.error("search_not_started", error=str(error))  # noqa: TRY400
+        return 1
     except OSError as error:
         log.error("search_not_started", error=error.strerror or type(error).__name__, host=settings.host, port=settings.port)  # noqa: TRY400
         return 1

@@ -10,7 +10,8 @@ from contextlib import AsyncExitStack
 import structlog
 from aiohttp import web
 
-from core.decode import DecodeLimits
+from core import damage
+from core.decoding import decoder_of
 from core.metrics import measure_disk, service_registry
 from core.ports import Catalog, Embedder, VectorStore
 from core.web import make_application, metrics_route
@@ -24,6 +25,7 @@ from searchsvc.events import StatusEvents
 from searchsvc.facets import Facets
 from searchsvc.feedback import FeedbackStore
 from searchsvc.feedback_export import FeedbackExport
+from searchsvc.feedback_schema import FEEDBACK_NAME
 from searchsvc.file_cache import FileCache
 from searchsvc.folder import PictureFolder
 from searchsvc.headers import add_security_headers
@@ -113,8 +115,9 @@ async def _services(
     folder = PictureFolder(settings.images_dir)
     uploads = Uploads(settings.images_dir, catalog=catalog, format_of=pictures.format_of, decoding=decoding, writing=writing)
     await loop.run_in_executor(writing, uploads.remove_leftovers)
-    status = StatusReader(catalog=catalog, embedder=embedder, writing_needs_key=access.needs_key)
-    feedback_store = await stack.enter_async_context(FeedbackStore(settings.data_dir / "feedback.sqlite"))
+    feedback_store = await stack.enter_async_context(FeedbackStore(settings.data_dir / FEEDBACK_NAME))
+    repairs = await loop.run_in_executor(writing, damage.repairs, settings.data_dir)
+    status = StatusReader(catalog=catalog, embedder=embedder, writing_needs_key=access.needs_key, repairs=repairs)
     reranking = await stack.enter_async_context(Reranking(settings.feedback_reranking, store=feedback_store, vectors=vectors))
     ranking = Ranking(vectors)
     models = QueryModels(embedder, metrics)
@@ -133,7 +136,7 @@ async def _services(
         folder=folder,
         metrics=metrics,
         query_timeout_s=settings.query_timeout_s,
-        readiness=Readiness(embedder=embedder, vectors=vectors, catalog=catalog),
+        readiness=Readiness(embedder=embedder, vectors=vectors, catalog=catalog, repairs=repairs),
         reading=reading,
         receiver=Receiver(
             max_at_once=settings.max_uploads,

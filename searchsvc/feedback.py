@@ -18,7 +18,7 @@ import numpy as np
 
 from core.errors import Conflict, Unavailable
 from core.schemas import Vector
-from searchsvc.feedback_schema import opened, opened_for_reading
+from searchsvc.feedback_schema import FeedbackFile, opened_for_reading
 
 _ResultT = TypeVar("_ResultT")
 
@@ -68,8 +68,9 @@ class FeedbackStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._writer = _Connection("feedback", lambda: opened(path))
-        self._reader = _Connection("feedback-reader", lambda: opened_for_reading(path))
+        file = FeedbackFile(path)
+        self._writer = _Connection("feedback", file.open, file.close)
+        self._reader = _Connection("feedback-reader", lambda: opened_for_reading(path), sqlite3.Connection.close)
 
     async def __aenter__(self) -> Self:
         await self._writer.open()
@@ -104,8 +105,11 @@ class FeedbackStore:
 class _Connection:
     """SQLite in a thread of its own. Raises Unavailable while it is not open, and for a full or failing disk."""
 
-    def __init__(self, name: str, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(
+        self, name: str, connect: Callable[[], sqlite3.Connection], release: Callable[[sqlite3.Connection], None]
+    ) -> None:
         self._connect = connect
+        self._release = release
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._connection: sqlite3.Connection | None = None
 
@@ -119,7 +123,7 @@ class _Connection:
     async def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            await asyncio.get_running_loop().run_in_executor(self._executor, connection.close)
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._release, connection)
         self._executor.shutdown()
 
     async def run(self, work: Callable[[sqlite3.Connection], _ResultT]) -> _ResultT:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
+from contextlib import ExitStack
 from pathlib import Path
+from typing import IO
 
-from core.errors import Unavailable
+from core.databases import KeptDatabase
+from core.files import make_folder
+from core.schemas import StatePart
+from searchsvc.feedback_rescue import rescue
 
 _FIRST = """
 CREATE TABLE feedback (
@@ -57,19 +63,51 @@ _STEPS = (_FIRST, _RANKS_AND_CLIENTS)
 
 VERSION = len(_STEPS)
 
+FEEDBACK_NAME = "feedback.sqlite"
 
-def opened(path: Path) -> sqlite3.Connection:
-    """A connection that writes, to a file of today's schema. Raises Unavailable for a file of a newer release."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
+_KEPT_DAMAGED = 5
+
+
+class FeedbackFile:
+    """SQLite, whose ratings survive a power cut. Several search services may share it; who opens it alone looks whether it is whole."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = KeptDatabase(path, _STEPS, part=StatePart.FEEDBACK, synchronous="FULL")
+        self._lock_path = lock_path(path)
+        self._lock: IO[bytes] | None = None
+
+    def open(self) -> sqlite3.Connection:
+        """A connection that writes, to today's schema; out of a damaged file come the ratings that can be read. Raises NewerRelease, OSError."""
+        make_folder(self._lock_path.parent)
+        with ExitStack() as undo:
+            lock = undo.enter_context(self._lock_path.open("ab"))
+            alone = _taken(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not alone:
+                fcntl.flock(lock, fcntl.LOCK_SH)  # behind one who is repairing it
+            connection = self._database.open(rescue, keep=_KEPT_DAMAGED) if alone else self._database.connect()
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            self._lock = lock
+            undo.pop_all()
+        return connection
+
+    def close(self, connection: sqlite3.Connection) -> None:
+        lock, self._lock = self._lock, None
+        assert lock is not None  # noqa: S101 - it was opened
+        with lock:
+            self._database.close(connection, alone=_taken(lock, fcntl.LOCK_EX | fcntl.LOCK_NB))
+
+
+def lock_path(path: Path) -> Path:
+    """Whoever holds this file's lock uses the feedback file."""
+    return path.with_name(f"{path.name}.lock")
+
+
+def _taken(lock: IO[bytes], operation: int) -> bool:
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")  # WAL's default, NORMAL, may lose the last ratings in a power cut
-        _migrate(connection)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+        fcntl.flock(lock, operation)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def opened_for_reading(path: Path) -> sqlite3.Connection:
@@ -77,20 +115,3 @@ def opened_for_reading(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0, isolation_level=None, check_same_thread=False
     )
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
-    if _version(connection) == VERSION:
-        return
-    connection.execute("BEGIN IMMEDIATE")  # and look again: another process may have been at it
-    for statement in ";".join(_STEPS[_version(connection) :]).split(";"):
-        connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {VERSION}")
-    connection.execute("COMMIT")
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > VERSION:
-        raise Unavailable(f"the feedback store was written by a newer release (schema {version})")
-    return version

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from core.errors import Unavailable
 from core.ports import Catalog, Embedder, VectorStore
-from core.schemas import EngineState, IngestionStatus, ModelsInfo
+from core.schemas import EngineState, IngestionStatus, ModelsInfo, Repair
 from searchsvc.schemas import HealthReport
-from searchsvc.state import product_version
+from searchsvc.state import all_repairs, product_version
 
 _PATIENCE_S = 3.0
 _OK = "ok"
@@ -18,10 +18,11 @@ _OK = "ok"
 class Readiness:
     """Asks each part that searching needs, all at once, with a time-out."""
 
-    def __init__(self, *, embedder: Embedder, vectors: VectorStore, catalog: Catalog) -> None:
+    def __init__(self, *, embedder: Embedder, vectors: VectorStore, catalog: Catalog, repairs: Sequence[Repair] = ()) -> None:
         self._embedder = embedder
         self._vectors = vectors
         self._catalog = catalog
+        self._repairs = repairs
         self._version = product_version()
 
     async def report(self) -> HealthReport:
@@ -50,6 +51,7 @@ class Readiness:
             profile=info.profile if info else None,
             devices=tuple(sorted({card.device for card in info.models})) if info else (),
             images_indexed=ingestion[0].images.indexed if ingestion else None,
+            repairs=all_repairs(self._repairs, ingestion[0] if ingestion else None),
             version=self._version,
         )
 

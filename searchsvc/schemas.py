@@ -16,6 +16,7 @@ from core.schemas import (
     Location,
     ModelCard,
     Orientation,
+    Repair,
     Space,
     Wire,
 )
@@ -93,6 +94,7 @@ class HealthReport(Wire):
     profile: str | None = None
     devices: tuple[str, ...] = ()
     images_indexed: int | None = None
+    repairs: tuple[Repair, ...] = Field(default=(), description="damaged files that a start set aside and made anew")
     version: str
 
 

@@ -10,11 +10,12 @@ from contextlib import AsyncExitStack
 from pydantic import ValidationError
 
 from core import logs
+from core.errors import ImageSearchError
 from core.model_client import ModelClient
 from core.vectors.server import ServerStore
 from core.web import serving, until_signalled
 from watcher.app import running_watcher
-from watcher.database import LedgerInUse, LedgerTooNew
+from watcher.database import LedgerInUse
 from watcher.settings import WatcherSettings
 
 
@@ -44,7 +45,7 @@ def main() -> int:
         return 2
     try:
         asyncio.run(_serve(settings, settings.qdrant_url))
-    except (LedgerInUse, LedgerTooNew, OSError) as error:
+    except (ImageSearchError, LedgerInUse, OSError) as error:
         print(f"the watcher cannot start: {error}", file=sys.stderr)  # noqa: T201 - for the person at the terminal
         return 1
     return 0

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import structlog
 from aiohttp import web
 
+from core import damage
+from core.decoding import Decoder, decoder_of
 from core.metrics import measure_disk, service_registry
 from core.ports import Catalog, Embedder, VectorStore
 from watcher import jobs, probe
@@ -49,14 +51,16 @@ class RunningWatcher(NamedTuple):
 async def running_watcher(
     settings: WatcherSettings, embedder: Embedder, vectors: VectorStore, *, ledger: Ledger | None = None
 ) -> AsyncIterator[RunningWatcher]:
-    """Watch and ingest for as long as the context lasts; models and vectors may come later. Raises LedgerInUse, LedgerTooNew."""
+    """Watch and ingest for as long as the context lasts; models and vectors may come later. Raises LedgerInUse, NewerRelease."""
     async with AsyncExitStack() as stack:
         ledger = await stack.enter_async_context(ledger or Ledger(settings.data_dir))
         recovered = await ledger.run(jobs.recover)
         readers = ThreadPoolExecutor(max(4, min(8, 2 * (os.cpu_count() or 2))), thread_name_prefix="folder")
         stack.callback(readers.shutdown)
-        parts = _assemble(settings, embedder, vectors, ledger, readers)
-        catalog = FolderCatalog(parts, max_image_bytes=settings.max_image_bytes)
+        decoder = stack.enter_context(decoder_of(settings))
+        parts = _assemble(settings, embedder, vectors, ledger, readers, decoder=decoder)
+        repairs = await ledger.run(lambda _: damage.repairs(settings.data_dir, settings.data_dir / "vectors"))
+        catalog = FolderCatalog(parts, max_image_bytes=settings.max_image_bytes, repairs=repairs)
         registry = parts.metrics.registry
         measure_disk(registry, settings.data_dir)
         index = IndexMetrics(registry, vectors)

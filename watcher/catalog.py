@@ -15,7 +15,7 @@ import structlog
 
 from core.decode import IMAGE_SUFFIXES
 from core.errors import ImageRejected, InvalidRequest, NotFound, Reason, Unavailable
-from core.schemas import FailurePage, ImageRecord, IngestionStatus, Segment, SegmentMode, WatcherStatus
+from core.schemas import FailurePage, ImageRecord, IngestionStatus, Repair, Segment, SegmentMode, WatcherStatus
 from watcher import locations, probe, views
 from watcher.folder import Folder, is_hidden, is_temporary
 from watcher.intake import Intake
@@ -56,8 +56,10 @@ class Parts:
 class FolderCatalog:
     """See `core.ports.Catalog`. Lives inside `running_watcher`, and no longer."""
 
-    def __init__(self, parts: Parts, *, max_image_bytes: int) -> None:
+    def __init__(self, parts: Parts, *, max_image_bytes: int, repairs: tuple[Repair, ...] = ()) -> None:
+        """`repairs`: what this start, or an earlier one, had to mend."""
         self._parts = parts
+        self._repairs = repairs
         self._max_image_bytes = max_image_bytes
         self._draining = False
 
@@ -78,6 +80,7 @@ class FolderCatalog:
             reconciling=parts.reconciler.is_busy or parts.scanner.is_busy,
             settling=parts.intake.settling,
             waiting_for=parts.worker.waiting_for,
+            repairs=self._repairs,
         )
         return IngestionStatus(
             images=totals.images,

@@ -10,17 +10,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import IO
 
+from core.databases import KeptDatabase
+from core.schemas import StatePart
+
 LEDGER_NAME = "ledger.sqlite3"
-_MIGRATIONS: tuple[str, ...] = ("schema.sql", "schema_2.sql")
-"""Scripts in order; `PRAGMA user_version` counts those that ran."""
+_SCRIPTS = ("schema.sql", "schema_2.sql")
+_KEPT_DAMAGED = 2
 
 
 class LedgerInUse(Exception):
     """Another process works with this ledger."""
-
-
-class LedgerTooNew(Exception):
-    """A later release wrote this ledger."""
 
 
 def lock(data_dir: Path) -> IO[bytes]:
@@ -35,30 +34,25 @@ def lock(data_dir: Path) -> IO[bytes]:
     return holder
 
 
-def connect(path: Path | str) -> sqlite3.Connection:
-    """Open the ledger and bring its schema up to date. Raises LedgerTooNew.
+def steps() -> list[str]:
+    """The schema's versions, as SQL."""
+    return [files("watcher").joinpath(script).read_text("utf-8") for script in _SCRIPTS]
 
-    `synchronous=NORMAL` survives `kill -9`; after a power cut the last transactions may be missing, which the reconcile mends.
-    """
-    connection = sqlite3.connect(path, isolation_level=None)
-    try:
-        connection.row_factory = sqlite3.Row
-        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON", "busy_timeout = 5000"):
-            connection.execute(f"PRAGMA {pragma}")
-        _migrate(connection)
-    except BaseException:
-        connection.close()
-        raise
+
+def kept(data_dir: Path) -> KeptDatabase:
+    """The ledger's file. After a power cut the last transactions may be missing, which the reconcile mends."""
+    return KeptDatabase(data_dir / LEDGER_NAME, steps(), part=StatePart.LEDGER, synchronous="NORMAL")
+
+
+def opened(database: KeptDatabase) -> sqlite3.Connection:
+    """Made anew where it is damaged: the scan fills it, and pictures whose points are whole are adopted. Raises NewerRelease."""
+    connection = database.open(_lost, keep=_KEPT_DAMAGED)
+    connection.row_factory = sqlite3.Row
     return connection
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > len(_MIGRATIONS):
-        raise LedgerTooNew(f"the ledger has schema {version}, this release knows {len(_MIGRATIONS)}")
-    for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
-        statements = files("watcher").joinpath(script).read_text("utf-8")
-        connection.executescript(f"BEGIN IMMEDIATE;\n{statements}\nPRAGMA user_version = {number};\nCOMMIT;")
+def _lost(_: Path, __: sqlite3.Connection) -> str:
+    return "the ledger is made anew from the folder; pictures whose vectors are whole are not analysed again"
 
 
 @contextmanager

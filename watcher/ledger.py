@@ -20,11 +20,12 @@ R = TypeVar("R")
 class Ledger:
     """Runs the operations of `jobs`, `locations`, `scans` and `views` on the one connection.
 
-    The ledger has a single writer: entering raises `LedgerInUse` while another process works with it.
+    The ledger has a single writer: entering raises `LedgerInUse` while another process works with it, and `NewerRelease`.
     """
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
+        self._database = database.kept(data_dir)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._resources = ExitStack()
         self._connection: sqlite3.Connection | None = None
@@ -50,11 +51,11 @@ class Ledger:
 
     def _open(self) -> None:
         self._resources.enter_context(database.lock(self._data_dir))
-        self._connection = database.connect(self._data_dir / database.LEDGER_NAME)
+        self._connection = database.opened(self._database)
 
     def _close(self) -> None:
         if self._connection is not None:
-            self._connection.close()
+            self._database.close(self._connection)
             self._connection = None
 
     async def run(self, operation: Callable[Concatenate[sqlite3.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:

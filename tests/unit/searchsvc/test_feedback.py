@@ -14,6 +14,7 @@ from typing import Any
 import jwt
 import pytest
 
+from core.databases import NewerRelease
 from core.errors import Conflict, Unavailable
 from searchsvc.feedback import FeedbackStore, Rating
 from tests.fakes import picture
@@ -289,9 +290,11 @@ async def test_a_store_of_a_newer_release_is_not_touched(tmp_path: Path) -> None
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(Unavailable, match="newer"):
+    before = path.read_bytes()
+    with pytest.raises(NewerRelease, match="newer release"):
         async with FeedbackStore(path):
             pass
+    assert path.read_bytes() == before
 
 
 async def test_feedback_that_cannot_be_stored_is_unavailable_and_not_lost_in_silence(tmp_path: Path) -> None:

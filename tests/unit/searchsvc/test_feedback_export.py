@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from core.databases import KeptDatabase
 from core.errors import Unavailable
+from core.schemas import StatePart
 from searchsvc.feedback import FeedbackStore, Rating
 from searchsvc.feedback_report import ReportBuilder
-from searchsvc.feedback_schema import _FIRST, VERSION, opened
+from searchsvc.feedback_schema import _FIRST, _STEPS, VERSION, FeedbackFile
 from searchsvc.topics import JudgedPool, grade_of, ndcg_at_10, topic_of
 from tests.fakes import image_id_of, picture
 from tests.unit.searchsvc.conftest import MakeWorld, World
@@ -322,18 +324,21 @@ def test_a_migration_that_breaks_off_leaves_the_file_as_it_was(tmp_path: Path) -
     path = tmp_path / "feedback.sqlite"
     _of_the_first_release(path)
     connection = sqlite3.connect(path)
+    connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("CREATE TABLE judged (in_the_way)")
     connection.commit()
+    step = KeptDatabase(path, _STEPS, part=StatePart.FEEDBACK, synchronous="FULL")
     with pytest.raises(sqlite3.OperationalError):
-        opened(path)
+        step.connect()
     assert connection.execute("PRAGMA user_version").fetchone() == (1,)
     assert connection.execute("SELECT count(*) FROM feedback").fetchone() == (4,)
     connection.execute("DROP TABLE judged")
     connection.commit()
     connection.close()
-    migrated = opened(path)
+    file = FeedbackFile(path)
+    migrated = file.open()
     assert migrated.execute("PRAGMA user_version").fetchone() == (VERSION,)
-    migrated.close()
+    file.close(migrated)
 
 
 async def test_an_export_ends_with_what_was_there_when_it_began_and_holds_up_no_rating(tmp_path: Path) -> None:
