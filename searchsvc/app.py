@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 
 from core import damage
-from core.decoding import decoder_of
+from core.decode import DecodeLimits
 from core.metrics import measure_disk, service_registry
 from core.ports import Catalog, Embedder, VectorStore
 from core.web import make_application, metrics_route

@@ -14,7 +14,6 @@ import structlog
 from aiohttp import web
 
 from core import damage
-from core.decoding import Decoder, decoder_of
 from core.metrics import measure_disk, service_registry
 from core.ports import Catalog, Embedder, VectorStore
 from watcher import jobs, probe
@@ -57,8 +56,7 @@ async def running_watcher(
         recovered = await ledger.run(jobs.recover)
         readers = ThreadPoolExecutor(max(4, min(8, 2 * (os.cpu_count() or 2))), thread_name_prefix="folder")
         stack.callback(readers.shutdown)
-        decoder = stack.enter_context(decoder_of(settings))
-        parts = _assemble(settings, embedder, vectors, ledger, readers, decoder=decoder)
+        parts = _assemble(settings, embedder, vectors, ledger, readers)
         repairs = await ledger.run(lambda _: damage.repairs(settings.data_dir, settings.data_dir / "vectors"))
         catalog = FolderCatalog(parts, max_image_bytes=settings.max_image_bytes, repairs=repairs)
         registry = parts.metrics.registry
