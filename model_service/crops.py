@@ -18,6 +18,8 @@ WORKING_SIDE = 1600
 _MARGIN = 0.1
 _BACKGROUND_SHARE = 0.35
 _GREY = 114
+_FADED = [int(level * _BACKGROUND_SHARE + _GREY * (1 - _BACKGROUND_SHARE)) for level in range(256)]
+"""What each level of a colour becomes outside the mask."""
 
 
 def working_copy(pixels: Pixels) -> Pixels:
@@ -49,19 +51,16 @@ def crop(pixels: Pixels, instance: Instance) -> Pixels:
     right, bottom = min(width, int(np.ceil(x + w + margin))), min(height, int(np.ceil(y + h + margin)))
     box = pixels[top : max(bottom, top + 1), left : max(right, left + 1)]
     inside = _mask_within(instance, (left, top, left + box.shape[1], top + box.shape[0]), (width, height))
-    faded = (box * _BACKGROUND_SHARE + _GREY * (1 - _BACKGROUND_SHARE)).astype(np.uint8)
-    return np.where(inside[..., None], box, faded)
+    picture = Image.fromarray(np.ascontiguousarray(box))
+    return np.asarray(Image.composite(picture, picture.point(3 * _FADED), inside))
 
 
-def _mask_within(
-    instance: Instance, box: tuple[int, int, int, int], size: tuple[int, int]
-) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
-    """The part of the instance's mask under `box` (left, top, right, bottom), at the size of the box."""
+def _mask_within(instance: Instance, box: tuple[int, int, int, int], size: tuple[int, int]) -> Image.Image:
+    """The part of the instance's mask under `box` (left, top, right, bottom), at the size of the box; of two levels."""
     mask_height, mask_width = instance.mask.shape
     across, down = mask_width / size[0], mask_height / size[1]
     region = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
-    stretched = Image.fromarray(instance.mask).resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.NEAREST, box=region)
-    return np.asarray(stretched, dtype=np.bool_)
+    return Image.fromarray(instance.mask).resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.NEAREST, box=region)
 
 
 def scaled(bbox: BBox, pixels: Pixels, *, width: int, height: int) -> BBox:
