@@ -1,11 +1,14 @@
 """Bytes to an upright RGB array, bounded before it is begun.
 
 Limits are checked against the header, so a decompression bomb costs no more than reading it. Pillow opens only the formats listed
-here: no PostScript interpreter, no outside program. Whatever a decoder makes of hostile bytes, the caller sees `ImageRejected`.
+here: no PostScript interpreter, no outside program. Whatever a decoder raises over hostile bytes, the caller sees `ImageRejected`; of one
+that crashes, hangs or eats memory the caller dies, and so services call this in processes of its own (`core.decoding`). Those import
+this module and little else: no wire model belongs here.
 """
 
 from __future__ import annotations
 
+import importlib
 import io
 import re
 import struct
@@ -22,11 +25,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from core.errors import ImageRejected, Reason
-from core.exif import Exif
-from core.schemas import Location
+from core.exif import Coordinates, Exif
 
 # Pillow's JPEG opens MPO as well
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "AVIF", "HEIF", "JPEG2000", "PPM", "TGA", "PSD", "PCX", "SGI")
+_PLUGINS = ("Jpeg", "Mpo", "Png", "Gif", "WebP", "Bmp", "Tiff", "Avif", "Jpeg2K", "Ppm", "Tga", "Psd", "Pcx", "Sgi")
 
 _READ_SUFFIXES = (
     ".jpg .jpeg .jpe .jfif .mpo .png .apng .gif .webp .bmp .dib .tif .tiff .avif .avifs .heic .heics .heif .heifs .hif"
@@ -54,22 +57,32 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class DecodeLimits:
-    """What a picture may be at most."""
+    """What a picture may be at most, and may cost."""
 
     max_bytes: int = 64 * 2**20
     max_pixels: int = 150_000_000
+    max_seconds: float = 20.0
+    """Of a processor. This one and the next hold where a process of its own decodes (`core.decoding`)."""
+    max_memory_bytes: int = 2 * 2**30
 
 
 @dataclass(frozen=True, slots=True)
-class DecodedImage:
-    """An upright picture. `pixels` is uint8 RGB (h, w, 3) and may be a reduction of the `width` x `height` original."""
+class Facts:
+    """What is told of a picture beside its pixels. `width` and `height` are those of the upright original."""
 
-    pixels: Pixels
     width: int
     height: int
     format: str
     taken_at: datetime | None
-    location: Location | None
+    location: Coordinates | None
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """An upright picture. `pixels` is uint8 RGB (h, w, 3) and may be a reduction of the original."""
+
+    pixels: Pixels
+    facts: Facts
 
 
 def sniff(head: bytes) -> bool:
@@ -77,43 +90,63 @@ def sniff(head: bytes) -> bool:
     return _MAGIC.match(head) is not None
 
 
-def decode(image: bytes, limits: DecodeLimits, *, min_side: int | None = None) -> DecodedImage:
+def decode(image: bytes, limits: DecodeLimits, *, min_side: int | None = None, max_side: int | None = None) -> DecodedImage:
     """Decode, apply the EXIF orientation, and flatten to RGB on white; the first frame of an animation.
 
     With `min_side`, a JPEG may be decoded at a fraction of its size as long as the short side keeps that many pixels, which is
-    three times faster (Pillow's `draft`). Raises ImageRejected, whatever the bytes are.
+    three times faster (Pillow's `draft`). With `max_side`, a larger picture is reduced to it. Raises ImageRejected, whatever the bytes are.
     """
+    picture, facts = upright(image, limits, min_side=min_side)
+    if max_side is not None:
+        reduce(picture, max_side)
+    return DecodedImage(np.array(picture), facts)
+
+
+def read_location(image: bytes) -> Coordinates | None:
+    """Where the header says that it was taken, without a pixel decoded; of bytes that are no picture, None."""
+    try:
+        with _opened(image) as picture:
+            return Exif.of(picture).location
+    except ImageRejected:
+        return None
+
+
+def thumbnail(image: bytes, limits: DecodeLimits, side: int) -> bytes:
+    """A WebP, upright, of at most `side` pixels a side, never enlarged. Raises ImageRejected."""
+    picture, _ = upright(image, limits, min_side=side)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    encoded = io.BytesIO()
+    picture.save(encoded, "WEBP", quality=80)
+    return encoded.getvalue()
+
+
+def reduce(picture: Image.Image, max_side: int) -> None:
+    """In its place, where it is larger: for a model to look at."""
+    picture.thumbnail((max_side, max_side), Image.Resampling.BICUBIC, reducing_gap=2.0)
+
+
+def check_bytes(image: bytes, limits: DecodeLimits) -> None:
+    """Raises ImageRejected for no bytes, and for too many."""
     if not image:
         raise ImageRejected(Reason.EMPTY_FILE, "the file is empty")
     if len(image) > limits.max_bytes:
         raise ImageRejected(Reason.TOO_MANY_BYTES, f"the file is larger than {limits.max_bytes:,} bytes")
+
+
+def upright(image: bytes, limits: DecodeLimits, *, min_side: int | None = None) -> tuple[Image.Image, Facts]:
+    """`decode` up to Pillow's own RGB picture."""
+    check_bytes(image, limits)
     with _opened(image) as picture:
         _check_pixels(picture.size, limits)
         with _failures_told():
-            return _upright(picture, limits, min_side)
-
-
-def read_exif(image: bytes) -> Exif:
-    """What the header tells, without a pixel decoded; of bytes that are no picture, nothing."""
-    try:
-        with _opened(image) as picture:
-            return Exif.of(picture)
-    except ImageRejected:
-        return Exif()
-
-
-def thumbnail(picture: DecodedImage, max_side: int) -> bytes:
-    """A WebP whose longer side has at most `max_side` pixels."""
-    small = Image.fromarray(picture.pixels)
-    small.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
-    encoded = io.BytesIO()
-    small.save(encoded, "WEBP", quality=80)
-    return encoded.getvalue()
+            return _loaded(picture, limits, min_side)
 
 
 @cache
-def _prepare_pillow() -> None:
-    """Once a process: read HEIC, and leave the pixel limit to us (Pillow's own is a global that warns before it refuses)."""
+def prepare_pillow() -> None:
+    """Once a process: the formats of `_FORMATS` and no other, and the pixel limit is ours (Pillow's own is a global that warns first)."""
+    for plugin in _PLUGINS:
+        importlib.import_module(f"PIL.{plugin}ImagePlugin")
     pillow_heif.register_heif_opener(thumbnails=False)
     Image.MAX_IMAGE_PIXELS = None
 
@@ -130,7 +163,7 @@ def _silence_pillow() -> None:
 @contextmanager
 def _opened(image: bytes) -> Iterator[Image.Image]:
     """Read the header only. Raises ImageRejected."""
-    _prepare_pillow()
+    prepare_pillow()
     _silence_pillow()
     try:
         with _failures_told():
@@ -172,7 +205,7 @@ def _check_pixels(size: tuple[int, int], limits: DecodeLimits) -> None:
         raise ImageRejected(Reason.TOO_MANY_PIXELS, f"the picture has more than {limits.max_pixels:,} pixels")
 
 
-def _upright(picture: Image.Image, limits: DecodeLimits, min_side: int | None) -> DecodedImage:
+def _loaded(picture: Image.Image, limits: DecodeLimits, min_side: int | None) -> tuple[Image.Image, Facts]:
     full, image_format = picture.size, picture.format or "unknown"
     if min_side is not None and image_format in {"JPEG", "MPO"}:
         scale = min(1.0, min_side / min(full))
@@ -180,9 +213,9 @@ def _upright(picture: Image.Image, limits: DecodeLimits, min_side: int | None) -
     picture.load()
     _check_pixels(picture.size, limits)  # some formats learn their true size only here
     exif = Exif.of(picture)
-    upright = picture.transpose(exif.turn) if exif.turn is not None else picture
+    turned = picture.transpose(exif.turn) if exif.turn is not None else picture
     width, height = full[::-1] if exif.swaps_sides else full
-    return DecodedImage(np.array(_rgb(upright)), width, height, image_format, exif.taken_at, exif.location)
+    return _rgb(turned), Facts(width, height, image_format, exif.taken_at, exif.location)
 
 
 def _rgb(picture: Image.Image) -> Image.Image:

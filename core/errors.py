@@ -36,6 +36,8 @@ class Reason(StrEnum):
     CORRUPT = "corrupt"
     TOO_MANY_BYTES = "too_many_bytes"
     TOO_MANY_PIXELS = "too_many_pixels"
+    TOO_SLOW = "too_slow"
+    CRASHES_DECODER = "crashes_decoder"
     PERMISSION_DENIED = "permission_denied"
     UNREADABLE = "unreadable"
     CRASHES_MODEL = "crashes_model"

@@ -7,11 +7,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from PIL import ExifTags, Image
-
-from core.schemas import Location
 
 T = TypeVar("T")
 
@@ -29,13 +27,20 @@ _QUARTER_TURNS = frozenset({_TURNS[5], _TURNS[6], _TURNS[7], _TURNS[8]})
 _DECIMALS = 7  # of a degree: a centimetre, more than any receiver knows
 
 
+class Coordinates(NamedTuple):
+    """A place on the earth (WGS 84), in degrees: what `core.schemas.Location` tells on the wire."""
+
+    lat: float
+    lon: float
+
+
 @dataclass(frozen=True, slots=True)
 class Exif:
     """`turn` makes the picture upright; None where it is, or nothing tells."""
 
     turn: Image.Transpose | None = None
     taken_at: datetime | None = None
-    location: Location | None = None
+    location: Coordinates | None = None
 
     @property
     def swaps_sides(self) -> bool:
@@ -75,13 +80,13 @@ def _taken_at(exif: Mapping[int, object]) -> datetime | None:
     return taken_at.replace(tzinfo=timezone(ahead)) if abs(ahead) < timedelta(hours=24) else taken_at
 
 
-def _location(gps: Mapping[int, object]) -> Location | None:
+def _location(gps: Mapping[int, object]) -> Coordinates | None:
     """Latitude and longitude with their hemispheres. None without all four, or at exactly 0, 0: what a receiver without a fix says."""
     lat = _degrees(gps.get(ExifTags.GPS.GPSLatitude), gps.get(ExifTags.GPS.GPSLatitudeRef), "NS", 90)
     lon = _degrees(gps.get(ExifTags.GPS.GPSLongitude), gps.get(ExifTags.GPS.GPSLongitudeRef), "EW", 180)
     if lat is None or lon is None or lat == lon == 0:
         return None
-    return Location(lat=lat, lon=lon)
+    return Coordinates(lat, lon)
 
 
 def _degrees(angle: object, hemisphere: object, hemispheres: str, most: float) -> float | None:

@@ -35,15 +35,28 @@ class ServiceSettings(BaseSettings):
         return value.lower() if isinstance(value, str) else value
 
 
-class FolderSettings(ServiceSettings):
-    """For the services that touch the watched folder and the durable state."""
+class PictureSettings(ServiceSettings):
+    """For the services that decode pictures."""
 
-    images_dir: Path = Field(default=Path("images"), description="the watched folder")
-    data_dir: Path = Field(default=Path("data"), description="ledger, vectors, feedback, thumbnails, secret")
     max_image_bytes: int = Field(default=64 * 2**20, gt=0, description="larger files are refused (`too_many_bytes`, HTTP 413)")
     max_image_pixels: int = Field(
         default=150_000_000, gt=0, description="larger pictures are not decoded (`too_many_pixels`, HTTP 422)"
     )
+    decode_isolation: bool = Field(
+        default=True,
+        description="decode in processes of their own, which can crash alone; `false`: in the service itself, without a limit",
+    )
+    decode_timeout_s: float = Field(default=20.0, gt=0, description="processor time that one picture may take (`too_slow`)")
+    decode_memory_bytes: int = Field(
+        default=2 * 2**30, ge=2**28, description="memory that decoding one picture may take (`too_many_pixels`)"
+    )
+
+
+class FolderSettings(PictureSettings):
+    """For the services that touch the watched folder and the durable state."""
+
+    images_dir: Path = Field(default=Path("images"), description="the watched folder")
+    data_dir: Path = Field(default=Path("data"), description="ledger, vectors, feedback, thumbnails, secret")
 
     vectors_quantization: Quantization = Field(
         default="off",

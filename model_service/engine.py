@@ -15,7 +15,8 @@ import numpy as np
 import structlog
 
 from core import masks
-from core.decode import DecodedImage, DecodeLimits, Pixels, decode
+from core.decode import Facts, Pixels
+from core.decoding import decoder_of
 from core.errors import ModelUnavailable, NoModel, Overloaded
 from core.schemas import (
     AnalysedSegment,
@@ -23,6 +24,7 @@ from core.schemas import (
     Embedding,
     EngineState,
     ImageAnalysis,
+    Location,
     ModelsInfo,
     Priority,
     SegmentMode,
@@ -98,7 +100,7 @@ class _Picture:
     """A decoded picture with what the towers want of it."""
 
     content_hash: str
-    decoded: DecodedImage
+    facts: Facts
     pixels: Pixels
     prepared: tuple[Tensor, ...]
 
@@ -113,7 +115,7 @@ class Engine:
         self._settings = settings
         self._load = load
         self._metrics = metrics
-        self._limits = DecodeLimits(settings.max_image_bytes, settings.max_image_pixels)
+        self._decoder = decoder_of(settings)
         self._loaded: _Loaded | None = None
         self._state = EngineState.LOADING
         self._missing: str | None = None
@@ -129,6 +131,7 @@ class Engine:
         await self._stack.enter_async_context(self._dispatcher)
         for executor in (self._loading_thread, self._decoding_threads):
             self._stack.callback(executor.shutdown, wait=False, cancel_futures=True)
+        self._stack.enter_context(self._decoder)
         loading = asyncio.create_task(self._keep_loading(), name="load-models")
         self._stack.push_async_callback(_cancelled, loading)
         return self
@@ -251,10 +254,14 @@ class Engine:
 
     def _read(self, image: bytes, loaded: _Loaded, region: BBox | None) -> _Picture:
         with self._metrics.decoding.time():
-            decoded = decode(image, self._limits, min_side=None if region else loaded.least_side)
-            pixels = working_copy(part(decoded.pixels, region) if region else decoded.pixels)
+            if region is None:
+                decoded = self._decoder.decode(image, min_side=loaded.least_side, max_side=WORKING_SIDE)
+                pixels = decoded.pixels
+            else:
+                decoded = self._decoder.decode(image)
+                pixels = working_copy(part(decoded.pixels, region))
             prepared = tuple(tower.prepare(pixels) for tower in loaded.parts.image_towers)
-        return _Picture(hashlib.sha256(image).hexdigest(), decoded, pixels, prepared)
+        return _Picture(hashlib.sha256(image).hexdigest(), decoded.facts, pixels, prepared)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
@@ -276,13 +283,13 @@ def _analysis(parts: Parts, picture: _Picture, instances: Sequence[Instance], ro
     def embeddings(row: int) -> tuple[Embedding, ...]:
         return tuple(Embedding(collection=name, vector=of_tower[row]) for name, of_tower in zip(collections, rows, strict=True))
 
-    decoded = picture.decoded
+    facts = picture.facts
     segments = tuple(
         AnalysedSegment(
             n=n,
             label=instance.label,
             score=min(1.0, max(0.0, instance.score)),
-            bbox=scaled(instance.bbox, picture.pixels, width=decoded.width, height=decoded.height),
+            bbox=scaled(instance.bbox, picture.pixels, width=facts.width, height=facts.height),
             area=min(1.0, instance.area),
             mask=masks.encode(instance.mask),
             embeddings=embeddings(n + 1),
@@ -291,11 +298,11 @@ def _analysis(parts: Parts, picture: _Picture, instances: Sequence[Instance], ro
     )
     return ImageAnalysis(
         content_hash=picture.content_hash,
-        width=decoded.width,
-        height=decoded.height,
-        format=decoded.format,
-        taken_at=decoded.taken_at,
-        location=decoded.location,
+        width=facts.width,
+        height=facts.height,
+        format=facts.format,
+        taken_at=facts.taken_at,
+        location=Location(lat=facts.location.lat, lon=facts.location.lon) if facts.location else None,
         fingerprint=parts.fingerprint,
         embeddings=embeddings(0),
         segments=segments,

@@ -7,10 +7,10 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from core.settings import ServiceSettings
+from core.settings import PictureSettings
 
 
-class ModelSettings(ServiceSettings):
+class ModelSettings(PictureSettings):
     port: int = Field(default=8001, ge=0, le=65535, description="port of the model service")
     models_dir: Path = Field(default=Path("models"), description="where weights are looked for first, and fetched into")
     model_profile: str = Field(default="auto", description="`clip`, `starter`, `auto`, or the name of a folder in `MODELS_DIR`")
@@ -42,10 +42,6 @@ class ModelSettings(ServiceSettings):
     request_timeout_s: float = Field(default=120.0, gt=0, description="longest time that a request may take, its wait included")
     max_segments: int = Field(default=20, ge=0, le=100, description="most segments kept of a picture")
     segment_min_score: float = Field(default=0.25, ge=0, le=1, description="least confidence of a segment")
-    max_image_bytes: int = Field(default=64 * 2**20, gt=0, description="larger files are refused (`too_many_bytes`, HTTP 413)")
-    max_image_pixels: int = Field(
-        default=150_000_000, gt=0, description="larger pictures are not decoded (`too_many_pixels`, HTTP 422)"
-    )
 
     @field_validator("model_runtime", "model_precision", mode="before")
     @classmethod

@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 
 from core import damage
-from core.decode import DecodeLimits
+from core.decoding import decoder_of
 from core.metrics import measure_disk, service_registry
 from core.ports import Catalog, Embedder, VectorStore
 from core.web import make_application, metrics_route
@@ -111,7 +111,8 @@ async def _services(
     access = WriteAccess(settings.api_keys, listens_on=settings.host)
     if short := sum(map(is_short, settings.api_keys)):
         log.warning("api_keys_short", keys=short, advice="make key")
-    pictures = PictureReader(DecodeLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels))
+    decoder = decoder_of(settings)
+    pictures = PictureReader(decoder)
     folder = PictureFolder(settings.images_dir)
     uploads = Uploads(settings.images_dir, catalog=catalog, format_of=pictures.format_of, decoding=decoding, writing=writing)
     await loop.run_in_executor(writing, uploads.remove_leftovers)
@@ -124,7 +125,7 @@ async def _services(
     questions = Questions(
         models, vectors=vectors, catalog=catalog, folder=folder, reading=reading, max_file_bytes=settings.max_image_bytes
     )
-    return Services(
+    services = Services(
         access=access,
         catalog=catalog,
         clients=Clients(root, access),
@@ -167,3 +168,5 @@ async def _services(
         ),
         uploads=uploads,
     )
+    stack.enter_context(decoder)  # last, so that it is released first: whoever waits for a picture then waits no more
+    return services

@@ -14,6 +14,7 @@ import structlog
 from aiohttp import web
 
 from core import damage
+from core.decoding import Decoder, decoder_of
 from core.metrics import measure_disk, service_registry
 from core.ports import Catalog, Embedder, VectorStore
 from watcher import jobs, probe
@@ -56,7 +57,8 @@ async def running_watcher(
         recovered = await ledger.run(jobs.recover)
         readers = ThreadPoolExecutor(max(4, min(8, 2 * (os.cpu_count() or 2))), thread_name_prefix="folder")
         stack.callback(readers.shutdown)
-        parts = _assemble(settings, embedder, vectors, ledger, readers)
+        decoder = stack.enter_context(decoder_of(settings))
+        parts = _assemble(settings, embedder, vectors, ledger, readers, decoder=decoder)
         repairs = await ledger.run(lambda _: damage.repairs(settings.data_dir, settings.data_dir / "vectors"))
         catalog = FolderCatalog(parts, max_image_bytes=settings.max_image_bytes, repairs=repairs)
         registry = parts.metrics.registry
@@ -70,7 +72,13 @@ async def running_watcher(
 
 
 def _assemble(
-    settings: WatcherSettings, embedder: Embedder, vectors: VectorStore, ledger: Ledger, readers: ThreadPoolExecutor
+    settings: WatcherSettings,
+    embedder: Embedder,
+    vectors: VectorStore,
+    ledger: Ledger,
+    readers: ThreadPoolExecutor,
+    *,
+    decoder: Decoder,
 ) -> Parts:
     folder = Folder(settings.images_dir)
     metrics = IngestionMetrics(service_registry())
@@ -114,7 +122,7 @@ def _assemble(
     )
     worker = Worker(
         ledger,
-        Ingest(folder, ledger, embedder, vectors, readers, metrics=metrics, recheck=intake.recheck),
+        Ingest(folder, ledger, embedder, vectors, readers, decoder=decoder, metrics=metrics, recheck=intake.recheck),
         embedder,
         locks,
         metrics,

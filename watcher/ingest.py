@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from core import points
-from core.decode import read_exif
+from core.decoding import Decoder
 from core.errors import ImageSearchError
 from core.ports import Embedder, Payload, Record, VectorStore
-from core.schemas import ImageAnalysis, ModelsInfo, Priority, Segment, SegmentMode
+from core.schemas import ImageAnalysis, Location, ModelsInfo, Priority, Segment, SegmentMode
 from watcher import jobs
 from watcher.folder import Folder
 from watcher.jobs import Job, Outcome, Places
@@ -58,9 +58,11 @@ class Ingest:
         vectors: VectorStore,
         readers: Executor,
         *,
+        decoder: Decoder,
         metrics: IngestionMetrics,
         recheck: Callable[[str], None],
     ) -> None:
+        self._decoder = decoder
         self._folder = folder
         self._ledger = ledger
         self._embedder = embedder
@@ -165,8 +167,9 @@ class Ingest:
     async def _bring_up(self, seal: Payload, labels: list[str], info: ModelsInfo) -> None:
         """Add what points of an earlier layout lack. It costs no model: all of it is told by the points and by the file's header."""
         content = await self._read(seal["image_id"])
-        exif = await asyncio.get_running_loop().run_in_executor(self._readers, read_exif, content.body)
-        facts = points.PictureFacts(seal["width"], seal["height"], seal["taken_at"], exif.location, labels)
+        found = await asyncio.get_running_loop().run_in_executor(self._readers, self._decoder.location, content.body)
+        location = Location(lat=found.lat, lon=found.lon) if found else None
+        facts = points.PictureFacts(seal["width"], seal["height"], seal["taken_at"], location, labels)
         for space in info.spaces:
             await self._vectors.set_payload(space.collection, points.of_image(seal["image_id"]), facts.payload())
 

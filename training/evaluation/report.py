@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from core.decode import DecodeLimits, decode, thumbnail
+from core.decode import DecodeLimits, thumbnail
 from training.evaluation import plots
 from training.evaluation.evaluation import Evaluation, plain
 from training.evaluation.intervals import Estimate
@@ -67,7 +67,7 @@ def _environment() -> Environment:
 
 
 def _thumbnail(path: Path) -> str:
-    small = thumbnail(decode(path.read_bytes(), DecodeLimits(), min_side=THUMBNAIL_SIDE), THUMBNAIL_SIDE)
+    small = thumbnail(path.read_bytes(), DecodeLimits(), THUMBNAIL_SIDE)
     return f"data:image/webp;base64,{base64.b64encode(small).decode()}"
 
 

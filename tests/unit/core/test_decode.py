@@ -115,8 +115,8 @@ UNSIGNED = {"ppm", "tga", "pcx", "sgi"}
 def test_every_format_becomes_rgb_and_an_animation_its_first_frame(name: str) -> None:
     make, image_format = FORMATS[name]
     decoded = decode(make(), LIMITS)
-    assert decoded.format == image_format
-    assert (decoded.width, decoded.height) == (WIDTH, HEIGHT)
+    assert decoded.facts.format == image_format
+    assert (decoded.facts.width, decoded.facts.height) == (WIDTH, HEIGHT)
     assert decoded.pixels.shape == (HEIGHT, WIDTH, 3)
     assert decoded.pixels.dtype == np.uint8
     left, right = _left_and_right(decoded)
@@ -213,7 +213,7 @@ def test_every_mode_is_flattened_to_rgb_on_white(name: str) -> None:
 def test_a_picture_of_one_pixel_and_one_of_one_row_are_pictures() -> None:
     for size in ((1, 1), (5000, 1), (1, 5000)):
         decoded = decode(_encoded(Image.new("RGB", size), "JPEG"), LIMITS, min_side=224)
-        assert (decoded.width, decoded.height) == size
+        assert (decoded.facts.width, decoded.facts.height) == size
 
 
 # --- EXIF --------------------------------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def _oriented(orientation: int, size: tuple[int, int], image_format: str = "JPEG
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_all_orientations_give_the_same_upright_picture(orientation: int, min_side: int | None, image_format: str) -> None:
     decoded = decode(_oriented(orientation, (1200, 800), image_format), LIMITS, min_side=min_side)
-    assert (decoded.width, decoded.height) == (1200, 800)
+    assert (decoded.facts.width, decoded.facts.height) == (1200, 800)
     height, width = decoded.pixels.shape[:2]
     assert width == pytest.approx(height * 1.5, abs=2)
     _assert_near(tuple(map(int, decoded.pixels[height // 4, width // 4])), RED)
@@ -260,7 +260,7 @@ def test_an_orientation_that_does_not_exist_is_ignored(orientation: int) -> None
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     decoded = decode(_encoded(_scene(), "JPEG", exif=exif), LIMITS)
-    assert (decoded.width, decoded.height) == (WIDTH, HEIGHT)
+    assert (decoded.facts.width, decoded.facts.height) == (WIDTH, HEIGHT)
     _assert_near(_left_and_right(decoded)[0], RED)
 
 
@@ -270,15 +270,15 @@ def test_an_orientation_that_does_not_exist_is_ignored(orientation: int) -> None
 @pytest.mark.filterwarnings("ignore")  # an error here would pass for a decoder's
 def test_nonsense_in_the_exif_does_not_cost_the_picture(exif: bytes) -> None:
     decoded = decode(_encoded(_scene(), "JPEG", exif=exif), LIMITS)
-    assert decoded.taken_at is None
-    assert (decoded.width, decoded.height) == (WIDTH, HEIGHT)
+    assert decoded.facts.taken_at is None
+    assert (decoded.facts.width, decoded.facts.height) == (WIDTH, HEIGHT)
 
 
 @pytest.mark.parametrize(
     "moment", ["", "0000:00:00 00:00:00", "    :  :     :  :  ", "2024-05-06 07:08:09", "2024:13:01 00:00:00", "x" * 5000]
 )
 def test_a_date_that_is_none_is_absent(moment: str) -> None:
-    assert decode(_taken(moment, None), LIMITS).taken_at is None
+    assert decode(_taken(moment, None), LIMITS).facts.taken_at is None
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_a_date_that_is_none_is_absent(moment: str) -> None:
     ],
 )
 def test_the_moment_is_read_with_its_offset(offset: str | None, zone: timezone) -> None:
-    taken_at = decode(_taken("2024:05:06 07:08:09", offset), LIMITS).taken_at
+    taken_at = decode(_taken("2024:05:06 07:08:09", offset), LIMITS).facts.taken_at
     assert taken_at == datetime(2024, 5, 6, 7, 8, 9, tzinfo=zone)
     assert taken_at.utcoffset() == zone.utcoffset(None)
 
@@ -315,7 +315,7 @@ def _taken(moment: str, offset: str | None) -> bytes:
 @example(4000, 3000, 1)
 def test_a_reduced_jpeg_keeps_its_short_side(width: int, height: int, min_side: int) -> None:
     decoded = decode(_encoded(Image.new("L", (width, height)), "JPEG"), LIMITS, min_side=min_side)
-    assert (decoded.width, decoded.height) == (width, height)
+    assert (decoded.facts.width, decoded.facts.height) == (width, height)
     assert min(decoded.pixels.shape[:2]) >= min(min_side, width, height)
 
 
@@ -328,8 +328,7 @@ def test_a_large_jpeg_is_reduced_and_without_a_wish_it_is_not() -> None:
 @given(st.integers(1, 700), st.integers(1, 700), st.integers(1, 300))
 @settings(max_examples=25, deadline=None)
 def test_a_thumbnail_stays_within_its_bound(width: int, height: int, max_side: int) -> None:
-    pixels = np.zeros((height, width, 3), np.uint8)
-    small = Image.open(io.BytesIO(thumbnail(DecodedImage(pixels, width, height, "PNG", None, None), max_side)))
+    small = Image.open(io.BytesIO(thumbnail(_encoded(Image.new("RGB", (width, height)), "PNG"), LIMITS, max_side)))
     assert small.format == "WEBP"
     assert max(small.size) <= max_side
     assert max(small.size) == min(max_side, max(width, height))
@@ -340,13 +339,13 @@ def test_a_thumbnail_stays_within_its_bound(width: int, height: int, max_side: i
 
 def test_the_byte_limit_is_the_last_size_that_passes() -> None:
     image = _encoded(_scene(), "PNG")
-    assert decode(image, DecodeLimits(max_bytes=len(image))).width == WIDTH
+    assert decode(image, DecodeLimits(max_bytes=len(image))).facts.width == WIDTH
     assert _rejection(image, DecodeLimits(max_bytes=len(image) - 1)) is Reason.TOO_MANY_BYTES
 
 
 def test_the_pixel_limit_is_the_last_size_that_passes() -> None:
     image = _encoded(_scene(), "PNG")
-    assert decode(image, DecodeLimits(max_pixels=WIDTH * HEIGHT)).width == WIDTH
+    assert decode(image, DecodeLimits(max_pixels=WIDTH * HEIGHT)).facts.width == WIDTH
     assert _rejection(image, DecodeLimits(max_pixels=WIDTH * HEIGHT - 1)) is Reason.TOO_MANY_PIXELS
 
 
@@ -467,7 +466,7 @@ def _decoded_or_rejected(image: bytes) -> None:
         return
     assert decoded.pixels.dtype == np.uint8
     assert decoded.pixels.shape[2] == 3
-    assert decoded.width * decoded.height > 0
+    assert decoded.facts.width * decoded.facts.height > 0
 
 
 # --- difficult files from real corpora --------------------------------------------------------------------------------------

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from core.decode import DecodeLimits, decode, read_exif
-from core.exif import Exif
-from core.schemas import Location, Orientation
+from core.decode import DecodeLimits, decode, read_location
+from core.exif import Coordinates, Exif
+from core.schemas import Orientation
 
 LIMITS = DecodeLimits()
 SYDNEY = {"lat": (33.0, 51.0, 25.2), "lat_ref": "S", "lon": (151.0, 12.0, 54.0), "lon_ref": "E"}
@@ -49,17 +49,17 @@ def taken_at(
 def test_the_position_is_read_from_every_format_that_carries_it(image_format: str) -> None:
     pillow_heif.register_heif_opener()
     picture = taken_at(**SYDNEY, image_format=image_format)
-    expected = Location(lat=-33.857, lon=151.215)
-    assert decode(picture, LIMITS).location == expected
-    assert read_exif(picture).location == expected
+    expected = Coordinates(lat=-33.857, lon=151.215)
+    assert decode(picture, LIMITS).facts.location == expected
+    assert read_location(picture) == expected
 
 
 @pytest.mark.parametrize(
     ("lat_ref", "lon_ref", "lat", "lon"), [("N", "E", 1.5, 2.25), ("S", "W", -1.5, -2.25), ("n\0", " w", 1.5, -2.25)]
 )
 def test_hemispheres_give_the_signs(lat_ref: str, lon_ref: str, lat: float, lon: float) -> None:
-    found = read_exif(taken_at(lat=(1.0, 30.0, 0.0), lat_ref=lat_ref, lon=(2.0, 15.0, 0.0), lon_ref=lon_ref)).location
-    assert found == Location(lat=lat, lon=lon)
+    found = read_location(taken_at(lat=(1.0, 30.0, 0.0), lat_ref=lat_ref, lon=(2.0, 15.0, 0.0), lon_ref=lon_ref))
+    assert found == Coordinates(lat=lat, lon=lon)
 
 
 @pytest.mark.parametrize(
@@ -94,20 +94,20 @@ def test_a_position_that_is_none_is_absent(change: dict[str, Any]) -> None:
         ExifTags.GPS.GPSLongitudeRef: fields["lon_ref"],
     }
     assert _exif_of(gps).location is None
-    assert picture is None or read_exif(picture).location is None
+    assert picture is None or read_location(picture) is None
 
 
 @pytest.mark.parametrize(("degrees", "expected"), [((90.0, 0.0, 0.0), 90.0), ((89.0, 59.0, 60.0), 90.0), ((0.0, 0.0, 0.0), 0.0)])
 def test_the_edges_of_the_earth_belong_to_it(degrees: tuple[float, float, float], expected: float) -> None:
-    found = read_exif(taken_at(**{**SYDNEY, "lat": degrees})).location
-    assert found == Location(lat=-expected, lon=151.215)
+    found = read_location(taken_at(**{**SYDNEY, "lat": degrees}))
+    assert found == Coordinates(lat=-expected, lon=151.215)
     assert str(found.lat) != "-0.0"
 
 
 def test_a_broken_position_costs_neither_date_nor_uprightness() -> None:
     picture = taken_at(**{**SYDNEY, "lat": (99.0, 0.0, 0.0)}, turn=6)
     decoded = decode(picture, LIMITS)
-    assert (decoded.width, decoded.height, decoded.location) == (16, 32, None)
+    assert (decoded.facts.width, decoded.facts.height, decoded.facts.location) == (16, 32, None)
 
 
 class _HostileExif(dict[int, Any]):
@@ -161,8 +161,8 @@ def test_a_reader_that_fails_costs_nothing_but_what_it_read(error: Exception) ->
 
 
 def test_of_bytes_that_are_no_picture_nothing_is_told() -> None:
-    assert read_exif(b"") == Exif()
-    assert read_exif(b"no picture at all") == Exif()
+    assert read_location(b"") is None
+    assert read_location(b"no picture at all") is None
 
 
 @pytest.mark.parametrize(("size", "orientation"), [((2, 1), "landscape"), ((1, 2), "portrait"), ((2, 2), "square")])
