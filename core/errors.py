@@ -3,6 +3,7 @@
 ImageSearchError
 ├── Unavailable                 try again later (HTTP 503, Retry-After)
 │   ├── Overloaded              ... because a bounded queue is full
+│   ├── StorageFull             ... because a disk has no room left (HTTP 507)
 │   ├── ModelUnavailable        ... because the model service does not answer
 │   │   └── NoModel             ... because no weights are to be had
 │   ├── ModelCrashed            ... because it died or hung while it had this picture: counts against the picture
@@ -61,6 +62,10 @@ class Unavailable(ImageSearchError):
 
 class Overloaded(Unavailable):
     """A bounded queue is full; refused before any work was done."""
+
+
+class StorageFull(Unavailable):
+    """A disk has no room left for what is to be kept; nothing of it was written."""
 
 
 class ModelUnavailable(Unavailable):

@@ -34,6 +34,7 @@ from core.errors import (
     Overloaded,
     PayloadTooLarge,
     Reason,
+    StorageFull,
     Unauthorized,
     Unavailable,
     UnsupportedMediaType,
@@ -69,6 +70,7 @@ _STATUS: dict[type[ImageSearchError], int] = {
     UnsupportedMediaType: 415,
     InvalidRequest: 422,
     Unavailable: 503,
+    StorageFull: 507,
 }
 _REASON_STATUS = {Reason.TOO_MANY_BYTES: 413, Reason.NOT_AN_IMAGE: 415, Reason.UNSUPPORTED_FORMAT: 415, Reason.EMPTY_FILE: 422}
 

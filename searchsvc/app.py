@@ -14,6 +14,7 @@ from core import damage
 from core.decoding import decoder_of
 from core.metrics import measure_disk, service_registry
 from core.ports import Catalog, Embedder, VectorStore
+from core.room import Rooms
 from core.web import make_application, metrics_route
 from searchsvc import openapi, urls
 from searchsvc.access import WriteAccess
@@ -114,7 +115,10 @@ async def _services(
     decoder = decoder_of(settings)
     pictures = PictureReader(decoder)
     folder = PictureFolder(settings.images_dir)
-    uploads = Uploads(settings.images_dir, catalog=catalog, format_of=pictures.format_of, decoding=decoding, writing=writing)
+    rooms = Rooms({"the ledger": settings.data_dir, "the vectors": settings.data_dir / "vectors"})
+    uploads = Uploads(
+        settings.images_dir, catalog=catalog, format_of=pictures.format_of, decoding=decoding, writing=writing, rooms=rooms
+    )
     await loop.run_in_executor(writing, uploads.remove_leftovers)
     feedback_store = await stack.enter_async_context(FeedbackStore(settings.data_dir / FEEDBACK_NAME))
     repairs = await loop.run_in_executor(writing, damage.repairs, settings.data_dir)
@@ -137,7 +141,7 @@ async def _services(
         folder=folder,
         metrics=metrics,
         query_timeout_s=settings.query_timeout_s,
-        readiness=Readiness(embedder=embedder, vectors=vectors, catalog=catalog, repairs=repairs),
+        readiness=Readiness(embedder=embedder, vectors=vectors, catalog=catalog, rooms=rooms, executor=reading, repairs=repairs),
         reading=reading,
         receiver=Receiver(
             max_at_once=settings.max_uploads,

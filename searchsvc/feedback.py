@@ -17,6 +17,7 @@ from uuid import uuid4
 import numpy as np
 
 from core.errors import Conflict, Unavailable
+from core.room import refusal_of
 from core.schemas import Vector
 from searchsvc.feedback_schema import FeedbackFile, opened_for_reading
 
@@ -103,7 +104,7 @@ class FeedbackStore:
 
 
 class _Connection:
-    """SQLite in a thread of its own. Raises Unavailable while it is not open, and for a full or failing disk."""
+    """SQLite in a thread of its own. Raises Unavailable while it is not open, and for a failing disk; StorageFull for a full one."""
 
     def __init__(
         self, name: str, connect: Callable[[], sqlite3.Connection], release: Callable[[sqlite3.Connection], None]
@@ -132,8 +133,9 @@ class _Connection:
             raise Unavailable("feedback is not being taken")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, work, connection)
-        except sqlite3.OperationalError:  # disk full, read-only, locked
-            raise Unavailable("feedback cannot be stored or read now", retry_after_s=30) from None
+        except sqlite3.OperationalError as error:
+            unavailable = Unavailable("feedback cannot be stored or read now", retry_after_s=30)
+            raise refusal_of(error, "the feedback") or unavailable from None
 
 
 def _insert(connection: sqlite3.Connection, rating: Rating) -> str:

@@ -30,6 +30,7 @@ _MEANING = {
     422: "understood, but not acceptable; `errors` names the field",
     500: "a fault of this service",
     503: "something this needs is away or busy; `Retry-After` says when to try again",
+    507: "a disk is full; `Retry-After` says when to try again",
 }
 
 
@@ -111,7 +112,7 @@ def _answer(answer: Answer) -> Json:
 
 def _error(status: int) -> Json:
     described: Json = {"description": _MEANING[status], "content": {PROBLEM_JSON: {"schema": _reference(Problem)}}}
-    if status == 503:
+    if status in {503, 507}:
         described["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
     return described
 

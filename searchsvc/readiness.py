@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
 
 from core.errors import Unavailable
 from core.ports import Catalog, Embedder, VectorStore
+from core.room import Rooms
 from core.schemas import EngineState, IngestionStatus, ModelsInfo, Repair
 from searchsvc.schemas import HealthReport
 from searchsvc.state import all_repairs, product_version
@@ -16,9 +18,20 @@ _OK = "ok"
 
 
 class Readiness:
-    """Asks each part that searching needs, all at once, with a time-out."""
+    """Asks each part that searching needs, and the disks that taking in needs, all at once, with a time-out."""
 
-    def __init__(self, *, embedder: Embedder, vectors: VectorStore, catalog: Catalog, repairs: Sequence[Repair] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        embedder: Embedder,
+        vectors: VectorStore,
+        catalog: Catalog,
+        rooms: Rooms,
+        executor: Executor,
+        repairs: Sequence[Repair] = (),
+    ) -> None:
+        self._rooms = rooms
+        self._executor = executor
         self._embedder = embedder
         self._vectors = vectors
         self._catalog = catalog
@@ -41,12 +54,17 @@ class Readiness:
             ingestion.append(await self._catalog.status())
             return _OK
 
-        names = ("model", "vectors", "catalog")
-        checks = dict(zip(names, await asyncio.gather(_ask(model), _ask(vectors), _ask(catalog)), strict=True))
+        async def disk() -> str:
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._rooms.check)
+            return _OK
+
+        names = ("model", "vectors", "catalog", "disk")
+        said = await asyncio.gather(_ask(model), _ask(vectors), _ask(catalog), _ask(disk))
+        can_search, can_take_in = {*said[:3]} == {_OK}, said[3] == _OK
         info = models[0] if models else None
         return HealthReport(
-            status="ok" if set(checks.values()) == {_OK} else "unavailable",
-            checks=checks,
+            status="unavailable" if not can_search else "ok" if can_take_in else "degraded",
+            checks=dict(zip(names, said, strict=True)),
             notice=info.notice if info else None,
             profile=info.profile if info else None,
             devices=tuple(sorted({card.device for card in info.models})) if info else (),

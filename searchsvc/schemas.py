@@ -86,9 +86,11 @@ class StatusAnswer(IngestionStatus):
 
 
 class HealthReport(Wire):
-    """Of the parts that searching needs, what each says of itself."""
+    """Of the parts that are needed, what each says of itself."""
 
-    status: Literal["ok", "unavailable"]
+    status: Literal["ok", "degraded", "unavailable"] = Field(
+        description="`degraded`: what is there is found, and nothing can be added, since a disk is full"
+    )
     checks: dict[str, str] = Field(description="`ok`, or what is wrong, by part")
     notice: str | None = None
     profile: str | None = None

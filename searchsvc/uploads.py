@@ -16,6 +16,7 @@ import structlog
 from core.errors import ImageRejected, NotFound, Unavailable
 from core.filenames import from_text
 from core.ports import Catalog
+from core.room import Rooms, lacks_room, storage_full
 from searchsvc.naming import file_name, folder_path, with_mark
 
 log = structlog.get_logger()
@@ -30,16 +31,30 @@ FormatOf = Callable[[bytes], str]
 class Uploads:
     """`decoding` runs the check; `writing` has one thread, so that two uploads never choose the same name."""
 
-    def __init__(self, root: Path, *, catalog: Catalog, format_of: FormatOf, decoding: Executor, writing: Executor) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        catalog: Catalog,
+        format_of: FormatOf,
+        decoding: Executor,
+        writing: Executor,
+        rooms: Rooms,
+    ) -> None:
         self._root = root
+        self._rooms = rooms
         self._catalog = catalog
         self._format_of = format_of
         self._decoding = decoding
         self._writing = writing
 
     async def add(self, picture: bytes, *, offered_name: str | None, folder: str | None) -> str:
-        """Take a picture in and return its image id. Raises ImageRejected, InvalidRequest, Unavailable (the disk is full)."""
+        """Take a picture in and return its image id. Raises ImageRejected, InvalidRequest, Unavailable, StorageFull.
+
+        Where the index has no room for it, it is refused at once: it would lie in the folder for nobody to find.
+        """
         loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._writing, self._rooms.check)
         within = folder_path(folder)
         image_id, image_format = await loop.run_in_executor(self._decoding, self._identify, picture)
         if await self._is_known(image_id):
@@ -89,6 +104,8 @@ class Uploads:
                 temporary.unlink(missing_ok=True)
         except OSError as error:
             log.warning("upload_unwritable", error=type(error).__name__, errno=error.errno)
+            if lacks_room(error):
+                raise storage_full("the watched folder") from None
             raise Unavailable(f"the picture cannot be stored: {os.strerror(error.errno or 0)}", retry_after_s=60) from None
         return final.relative_to(self._root).as_posix()
 

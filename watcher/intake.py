@@ -19,7 +19,7 @@ from typing import TypeVar
 import structlog
 
 from core.decode import IMAGE_SUFFIXES
-from core.errors import Reason
+from core.errors import Reason, Unavailable
 from watcher import locations, probe
 from watcher.folder import Folder, is_hidden, is_temporary
 from watcher.ledger import Ledger
@@ -37,6 +37,7 @@ _BATCH = 256
 _FED_AT_MOST = 1024
 _TRACKED_AT_MOST = 20_000
 _HASHERS = 2
+_RETRY_S = 1.0
 _REFUSALS = {Absence.DENIED: Reason.PERMISSION_DENIED, Absence.UNREADABLE: Reason.UNREADABLE}
 
 
@@ -98,6 +99,7 @@ class Intake:
         self._to_hash: asyncio.PriorityQueue[tuple[int, int, _Candidate]] = asyncio.PriorityQueue()
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
+        self._trouble: str | None = None
 
     @property
     def settling(self) -> int:
@@ -193,13 +195,26 @@ class Intake:
         return batch
 
     async def _guarded(self, work: Awaitable[None], batch: list[_Candidate]) -> None:
-        """One bad path must not end the intake: it is logged, dropped, and found again by the next reconcile."""
+        """One bad path must not end the intake: it is logged, dropped, and found again by the next reconcile.
+
+        While the ledger cannot be written, everything is looked at again by and by.
+        """
         try:
             await work
+        except Unavailable as error:
+            self._tell_trouble(error)
+            for candidate in batch:
+                if self._candidates.get(candidate.path) is candidate and candidate.busy:
+                    self._park(candidate, _RETRY_S)
         except Exception:
             log.exception("intake_failed", paths=[candidate.path for candidate in batch[:5]])
             for candidate in batch:
                 self._drop(candidate)
+
+    def _tell_trouble(self, error: Unavailable) -> None:
+        if self._trouble != str(error):
+            log.warning("intake_paused", waiting_for=str(error), error=type(error).__name__)
+        self._trouble = str(error)
 
     # --- looking
 
@@ -327,6 +342,9 @@ class Intake:
             if one.stat is not None
         ]
         await self._ledger.run(locations.admit, admissions, time.time())
+        if self._trouble is not None:
+            log.info("intake_resumed")
+            self._trouble = None
         self._events.admitted()
         for one, _ in identified:
             self._drop(one)

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
+from core.room import refusal_of
 from watcher import database
 
 P = ParamSpec("P")
@@ -59,11 +60,14 @@ class Ledger:
             self._connection = None
 
     async def run(self, operation: Callable[Concatenate[sqlite3.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run one operation; those that write are one transaction each."""
+        """Run one operation; those that write are one transaction each. Raises StorageFull, or Unavailable when the disk fails."""
 
         def call() -> R:
             if self._connection is None:
                 raise RuntimeError("the ledger is not open")
-            return operation(self._connection, *args, **kwargs)
+            try:
+                return operation(self._connection, *args, **kwargs)
+            except sqlite3.OperationalError as error:
+                raise refusal_of(error, "the ledger") or error from error
 
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import structlog
 
+from core.errors import Unavailable
 from watcher import locations, scans
 from watcher.folder import Folder, WalkBatch
 from watcher.intake import Intake
@@ -24,6 +25,7 @@ T = TypeVar("T")
 _PAGE = 1000
 _LOOKS_TIMEOUT_S = 60.0
 _MOST_FOLDERS = 256
+_RETRY_S = 2.0
 
 
 class Scanner:
@@ -89,6 +91,10 @@ class Scanner:
                 self._busy = True
                 try:
                     await self._scan(intake, below)
+                except Unavailable as error:  # the ledger's disk
+                    log.warning("scan_put_off", folder=below or ".", why=str(error))
+                    self.request(below)
+                    await asyncio.sleep(_RETRY_S)
                 except Exception:
                     log.exception("scan_failed", folder=below)
                 finally:

@@ -80,6 +80,7 @@ class Worker:
         self._fingerprint: str | None = None
         self._in_flight: set[asyncio.Task[None]] = set()
         self._leases: dict[str, Job] = {}
+        self._stranded: list[Job] = []
         self._wake = asyncio.Event()
         self._pause_s = 0.0
 
@@ -112,6 +113,8 @@ class Worker:
                 await self._ledger.run(jobs.renew, list(self._leases), time.time() + self._limits.lease_s)
                 if await self._ledger.run(jobs.expire, time.time()):
                     self.wake()
+            except Unavailable as error:
+                log.warning("heartbeat_missed", why=str(error))
             except Exception:
                 log.exception("heartbeat_missed")
 
@@ -150,6 +153,9 @@ class Worker:
         if self._is_folder_missing():
             await asyncio.sleep(self._limits.outage_retry_max_s)
             return
+        while self._stranded:
+            await self._ledger.run(jobs.postpone, self._stranded[-1], 0.0)
+            self._stranded.pop()
         await self._all_but(self._limits.concurrency - 1)
         self._wake.clear()
         pending = await self._ledger.run(jobs.has_pending)
@@ -230,6 +236,9 @@ class Worker:
             with tracing.within(tracing.begun()):
                 async with self._locks.hold(job.image_id):
                     await self._attempt(job, info, started)
+        except Unavailable as error:  # what came of it cannot even be written down
+            self._pause_s = self._outage.note(error)
+            self._stranded.append(job)
         finally:
             del self._leases[job.lease_id]
             self._changed()

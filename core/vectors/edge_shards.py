@@ -29,6 +29,7 @@ import structlog
 
 from core.errors import InvalidRequest, VectorsUnavailable
 from core.points import PAYLOAD_INDEXES, IndexType
+from core.room import LEAST_FREE_BYTES, check_room
 from core.vectors.edge_config import shard_config
 from core.vectors.storage import VectorStorage
 
@@ -39,6 +40,11 @@ _UNFINISHED = ".creating-"
 _READY = ".ready"
 _PAGE = 4096
 _LOCK_POLL_S = 0.05
+_WHAT = "the vectors"
+_ROOM_TO_OPEN = 16 * 2**20
+_ROOM_TO_CREATE = LEAST_FREE_BYTES + 128 * 2**20
+"""An empty shard with its payload indexes takes 105 MB."""
+
 _SCHEMA: dict[IndexType, edge.PayloadSchemaType | edge.KeywordIndexParams] = {
     IndexType.KEYWORD: edge.PayloadSchemaType.Keyword,
     IndexType.SUBSTRING: edge.KeywordIndexParams(prefix=True),
@@ -92,7 +98,8 @@ class Shard:
     def write(
         self, operation: edge.UpdateOperation, *, ids: Sequence[str] | None = None, where: edge.Filter | None = None
     ) -> None:
-        """Update the points of these ids, or those that `where` lets through."""
+        """Update the points of these ids, or those that `where` lets through. Raises StorageFull."""
+        check_room(self.path, _WHAT)
         if self.touched is not None:
             self.touched.update(ids if ids is not None else self._ids(where))
         self.state = object()
@@ -138,8 +145,9 @@ class EdgeShards:
         self._shards: dict[str, Shard] = {}
 
     def open(self, *, lock_wait_s: float) -> None:
-        """Take the folder and load every shard. Raises VectorsUnavailable: it is in use, or a shard cannot be read."""
+        """Take the folder and load every shard. Raises VectorsUnavailable: it is in use, or a shard cannot be read; StorageFull."""
         self._folder.mkdir(parents=True, exist_ok=True)
+        check_room(self._folder, _WHAT, least_bytes=_ROOM_TO_OPEN)
         with ExitStack() as undo:
             undo.callback(self.close)
             self._lock = _lock(self._folder / ".lock", wait_s=lock_wait_s)
@@ -180,6 +188,7 @@ class EdgeShards:
         """Build the shard aside and rename it, so that no half-made one is ever found, whenever the process ends."""
         if not _NAME.fullmatch(collection):
             raise InvalidRequest(f"{collection!r} cannot name a collection")
+        check_room(self._folder, _WHAT, least_bytes=_ROOM_TO_CREATE)
         unfinished, path = self._folder / f"{_UNFINISHED}{collection}", self._folder / collection
         shutil.rmtree(unfinished, ignore_errors=True)
         engine = edge.EdgeShard.create(str(unfinished), shard_config(dim, self._storage))

@@ -68,7 +68,7 @@ async def health(request: web.Request) -> web.Response:
 
 async def ready(request: web.Request) -> web.Response:
     report = await request.app[SERVICES].readiness.report()
-    if report.status == "ok":
+    if report.status != "unavailable":
         return json_answer(report)
     missing = "; ".join(f"{part}: {said}" for part, said in report.checks.items() if said != "ok")
     return problem(

@@ -245,12 +245,14 @@ _FULL_DISK = """
 import asyncio, pathlib, resource, sys
 from concurrent.futures import ThreadPoolExecutor
 from core.errors import Unavailable
+from core.room import Rooms
 from searchsvc.uploads import Uploads
 from tests.fakes import FakeCatalog
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # stands for the full disk: writing fails in the middle of the file
 with ThreadPoolExecutor(1) as pool:
-    uploads = Uploads(pathlib.Path(sys.argv[1]), catalog=FakeCatalog(), format_of=lambda _: "PNG", decoding=pool, writing=pool)
+    ports = {"catalog": FakeCatalog(), "format_of": lambda _: "PNG", "rooms": Rooms({})}
+    uploads = Uploads(pathlib.Path(sys.argv[1]), **ports, decoding=pool, writing=pool)
     try:
         asyncio.run(uploads.add(b"x" * 100_000, offered_name="a.png", folder=None))
     except Unavailable as error:

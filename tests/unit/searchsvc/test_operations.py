@@ -84,7 +84,7 @@ async def test_ready_means_that_a_search_would_be_answered(world: World) -> None
         status, problem = await _get(world, "/health/ready")
         assert (status, problem["code"]) == (503, "not_ready")
         assert str(error) in problem["detail"]
-        assert list(problem["checks"].values()).count("ok") == 2
+        assert list(problem["checks"].values()).count("ok") == 3
         assert (await _get(world, "/health"))[1]["status"] == "unavailable"
         assert (await _get(world, "/health/live"))[0] == 200
         part.away = None
