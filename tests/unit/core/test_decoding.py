@@ -295,10 +295,20 @@ def test_processes_that_have_nothing_to_do_are_ended() -> None:
 def test_one_that_took_much_memory_is_replaced() -> None:
     with DecodingProcesses(DecodeLimits(max_memory_bytes=2**31)) as decoder:
         written = io.BytesIO()
-        Image.new("RGB", (11_000, 11_000)).save(written, "PNG")
+        Image.new("RGB", (12_200, 12_200)).save(written, "PNG")
         decoder.decode(written.getvalue(), max_side=100)
         assert not decoder.pids
         assert decoder.decode(png()).facts.width == 40
+
+
+def test_what_the_parent_holds_is_not_held_against_a_process() -> None:
+    held = np.ones(2**29 + 2**26, dtype=np.uint8)  # a service with its models
+    with DecodingProcesses(DecodeLimits()) as decoder:
+        decoder.decode(png())
+        first = decoder.pids
+        decoder.decode(png())
+        assert decoder.pids == first
+    assert held[0] == 1
 
 
 def test_whoever_waits_for_a_picture_is_released_when_it_is_closed() -> None:
