@@ -1,8 +1,9 @@
 """Every row of docs/performance.md in one run.
 
-    python -m benchmarks [--long] [--only WORD] [--into docs] [--against docs/performance.json]
+    python -m benchmarks [--long] [--peers] [--only WORD] [--into docs] [--against docs/performance.json]
 
-Ten minutes on two cores; `--long` takes more pictures and a million points, which is an hour. Speeds are ratios of things measured in the
+Ten minutes on two cores. `--long` takes more pictures and a million points, which is an hour; `--peers` adds other libraries, each in an
+environment of its own, which is ten minutes more, and the first time some hundred megabytes. Speeds are ratios of things measured in the
 same run, so that a busy machine slows both. Writes `performance.json` (with the machine's facts), `performance.md` and a plot; or, with
 `--against`, nothing, and fails where a ratio is worse by a quarter than it was.
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 from benchmarks import guard, ingestion, machine, recall, report, rescan, search, startup
 from benchmarks.checkpoints import random_clip
 from benchmarks.ingestion import Case
+from benchmarks.peers import comparison
 from benchmarks.photos import SHARED
 from benchmarks.rows import Row
 
@@ -33,12 +35,16 @@ Measure = Callable[[Path], list[Row]]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--long", action="store_true", help="more pictures, a million points")
+    parser.add_argument(
+        "--peers", action="store_true", help="other libraries' own loops beside ours, installed where they are not"
+    )
+    parser.add_argument("--peers-dir", type=Path, default=Path("build/peers"), help="the folder of their environments")
     parser.add_argument("--only", default="", help="measurements whose name has this word")
     parser.add_argument("--into", type=Path, default=Path("docs"), help="the folder to write to")
     parser.add_argument("--against", type=Path, help="an earlier performance.json that nothing may be worse than")
     options = parser.parse_args()
     facts, rows = machine.facts(), list[Row]()
-    for name, measure in measurements(long=options.long):
+    for name, measure in measurements(long=options.long, peers=options.peers_dir if options.peers else None):
         if options.only not in name:
             continue
         started = time.perf_counter()
@@ -51,7 +57,7 @@ def main() -> int:
             sep="\n",
             flush=True,
         )
-    print(json.dumps({"met": sum(row.met for row in rows), "rows": len(rows)}))
+    print(json.dumps({"met": sum(row.met is True for row in rows), "rows": sum(row.met is not None for row in rows)}))
     if options.against is not None:
         worse = guard.regressions(rows, options.against)
         print("\n".join(worse or ["nothing is worse than before"]))
@@ -61,12 +67,14 @@ def main() -> int:
     return 0
 
 
-def measurements(*, long: bool) -> Iterator[tuple[str, Measure]]:
-    """By name, in the order of the table."""
+def measurements(*, long: bool, peers: Path | None = None) -> Iterator[tuple[str, Measure]]:
+    """By name, in the order of the table. `peers`: the folder of their environments, None for without them."""
     yield "ingestion", lambda folder: _ingestion(folder, count=2000 if long else 300)
     if _YOLO.exists():
         yield "ingestion with regions", lambda folder: _ingestion_with_regions(folder, count=400 if long else 80)
-    yield "search", lambda folder: _search(folder, count=100_000, queries=1000 if long else 200)
+    if peers is not None:
+        yield "peers", lambda folder: _peers(folder, peers, count=1000 if long else 300)
+    yield "search", lambda folder: _search(folder, peers, count=100_000, queries=1000 if long else 200)
     yield "recall", lambda folder: asyncio.run(recall.rows(folder, 100_000))
     if long:
         yield "recall of a million", lambda folder: asyncio.run(recall.rows(folder, 1_000_000))
@@ -90,10 +98,21 @@ def _ingestion_with_regions(folder: Path, *, count: int) -> list[Row]:
     return ingestion.rows(folder, case, models_dir=models, count=count)
 
 
-def _search(folder: Path, *, count: int, queries: int) -> list[Row]:
+def _peers(folder: Path, environments: Path, *, count: int) -> list[Row]:
+    models = folder / "models"
+    naive = ingestion.naive_clip(random_clip(models))
+    case = Case("CLIP ViT-B/32 (random weights)", 1.0, naive, {**_CLIP, "SEGMENTER": "none"}, segments=False)
+    return comparison.ingestion_rows(folder, case, models_dir=models, count=count, environments=environments)
+
+
+def _search(folder: Path, peers: Path | None, *, count: int, queries: int) -> list[Row]:
     models = folder / "models"
     random_clip(models)
-    return asyncio.run(search.rows(folder, count, profile="clip", models_dir=models, queries=queries))
+    rows = asyncio.run(search.rows(folder, count, profile="clip", models_dir=models, queries=queries))
+    if peers is not None:
+        p50_ms = rows[0].detail["p50_ms"]
+        rows.append(comparison.search_row(folder, models_dir=models, count=count, ours_p50_ms=p50_ms, environments=peers))
+    return rows
 
 
 if __name__ == "__main__":

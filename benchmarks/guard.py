@@ -18,7 +18,7 @@ def regressions(rows: Sequence[Row], before: Path) -> list[str]:
     told: list[str] = []
     for row in rows:
         earlier = known.get(row.name)
-        if earlier is None or row.unit not in {"x", ""} or earlier["value"] <= 0:
+        if row.value is None or earlier is None or row.unit not in {"x", ""} or (earlier["value"] or 0) <= 0:
             continue
         change = row.value / earlier["value"]
         worse = change < 1 - TOLERANCE if row.better == "higher" else change > 1 + TOLERANCE

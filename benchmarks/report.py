@@ -49,11 +49,15 @@ def _plot(path: Path, rows: Sequence[Row]) -> None:
     mpl.use("Agg")
     import matplotlib.pyplot as plt  # noqa: PLC0415
 
-    beyond = [row.value / row.goal if row.better == "higher" else row.goal / max(row.value, 1e-9) for row in rows]
+    measured = [(row, row.value) for row in rows if row.value is not None]
+    beyond = [value / row.goal if row.better == "higher" else row.goal / max(value, 1e-9) for row, value in measured]
     shown = [min(_FURTHEST, max(1 / _FURTHEST, one)) for one in beyond]
-    figure, axes = plt.subplots(figsize=(9, 0.42 * len(rows) + 1.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 0.42 * len(measured) + 1.2), layout="constrained")
     axes.barh(
-        [row.name for row in rows], [one - 1 for one in shown], left=1, color=["#2a7" if row.met else "#c43" for row in rows]
+        [row.name for row, _ in measured],
+        [one - 1 for one in shown],
+        left=1,
+        color=["#2a7" if row.met else "#c43" for row, _ in measured],
     )
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xscale("log", base=2)

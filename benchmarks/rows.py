@@ -11,10 +11,10 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`value` in the unit of the goal. `detail` holds what it was computed from."""
+    """`value` in the unit of the goal, None where it could not be measured and `note` says why. `detail` holds what it was computed from."""
 
     name: str
-    value: float
+    value: float | None
     goal: float
     better: Literal["higher", "lower"]
     unit: str = "x"
@@ -22,7 +22,9 @@ class Row:
     note: str = ""
 
     @property
-    def met(self) -> bool:
+    def met(self) -> bool | None:
+        if self.value is None:
+            return None
         return self.value >= self.goal if self.better == "higher" else self.value <= self.goal
 
     def as_json(self) -> dict[str, Any]:
@@ -30,10 +32,11 @@ class Row:
 
     def as_markdown(self) -> str:
         sign = "≥" if self.better == "higher" else "≤"
-        outcome = "met" if self.met else "**missed**"
+        outcome = {True: "met", False: "**missed**", None: ""}[self.met]
+        seen = "not measured" if self.value is None else f"{_shown(self.value)} {self.unit}"
         numbers = ", ".join(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in self.detail.items())
-        told = f"{numbers}. {self.note}" if self.note else numbers
-        return f"| {self.name} | {_shown(self.value)} {self.unit} | {sign} {_shown(self.goal)} {self.unit} | {outcome} | {told} |"
+        told = ". ".join(part for part in (numbers, self.note) if part)
+        return f"| {self.name} | {seen} | {sign} {_shown(self.goal)} {self.unit} | {outcome} | {told} |"
 
 
 HEAD = ["| what | seen | goal | | seen beside it |", "| --- | --- | --- | --- | --- |"]
