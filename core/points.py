@@ -173,6 +173,21 @@ def _segment_payload(segment: Segment) -> dict[str, Any]:
     }
 
 
+def contradicts(point_id: str, payload: Payload) -> bool:
+    """Whether what a payload says twice is not the same: it was not written so. A field that is not there contradicts nothing."""
+    try:
+        if "image_id" in payload and "kind" in payload:
+            image_id = str(payload["image_id"])
+            own = image_point_id(image_id) if payload["kind"] == Kind.IMAGE else segment_point_id(image_id, payload["n"])
+            if own != point_id:
+                return True
+        if "pixels" in payload and payload["pixels"] != payload["width"] * payload["height"]:
+            return True
+        return "names" in payload and any(payload[key] != told for key, told in paths_payload(payload["paths"]).items())
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return True
+
+
 def segment_of(payload: Payload) -> Segment:
     """The segment that a segment point's payload describes."""
     mask = payload["mask"]

@@ -97,7 +97,11 @@ class EdgeStore:
 
     async def _run(self, call: Callable[[], T]) -> T:
         """One call of the engine, on its thread."""
-        return await _on(self._engine_thread, call)
+        try:
+            return await _on(self._engine_thread, call)
+        except VectorsUnavailable:
+            self._shards.doubt()
+            raise
 
     async def ping(self) -> None:
         await self._run(lambda: [shard.engine.info() for shard in self._shards.all()])

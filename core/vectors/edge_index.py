@@ -30,7 +30,7 @@ _PR_SET_PDEATHSIG = 1
 def main() -> None:
     source, target = map(Path, sys.argv[1:3])
     dim, quantization, on_disk = int(sys.argv[3]), cast("Quantization", sys.argv[4]), sys.argv[5] == "True"
-    _end_with_parent()
+    end_with_parent()
     os.nice(10)  # whoever searches or ingests comes first
     shutil.copytree(source, target)
     _say(COPIED)
@@ -41,7 +41,7 @@ def main() -> None:
     _say(BUILT)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """On Linux; elsewhere what is left behind ends when it next speaks, and is swept at the next start."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -27,9 +27,12 @@ from uuid import UUID, uuid4
 import qdrant_edge as edge
 import structlog
 
+from core import files
 from core.errors import InvalidRequest, VectorsUnavailable
 from core.points import PAYLOAD_INDEXES, IndexType
 from core.room import LEAST_FREE_BYTES, check_room
+from core.seals import Seal
+from core.vectors import edge_repair
 from core.vectors.edge_config import shard_config
 from core.vectors.storage import VectorStorage
 
@@ -38,6 +41,7 @@ log = structlog.get_logger()
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _UNFINISHED = ".creating-"
 _READY = ".ready"
+_SEAL = ".seal"
 _PAGE = 4096
 _LOCK_POLL_S = 0.05
 _WHAT = "the vectors"
@@ -143,18 +147,40 @@ class EdgeShards:
         self._storage = storage
         self._lock: IO[str] | None = None
         self._shards: dict[str, Shard] = {}
+        self._doubted = False
 
     def open(self, *, lock_wait_s: float) -> None:
-        """Take the folder and load every shard. Raises VectorsUnavailable: it is in use, or a shard cannot be read; StorageFull."""
+        """Take the folder and load every shard; a damaged one is replaced by what can be read of it.
+
+        Raises VectorsUnavailable: it is in use; StorageFull.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
         check_room(self._folder, _WHAT, least_bytes=_ROOM_TO_OPEN)
         with ExitStack() as undo:
             undo.callback(self.close)
             self._lock = _lock(self._folder / ".lock", wait_s=lock_wait_s)
             self._sweep()
+            edge_repair.conclude_broken_off(self._folder)
             for collection, path in sorted(self._standing().items()):
-                self._shards[collection] = _load(path, collection)
+                shard = self._opened(path, collection)
+                if shard is not None:
+                    self._shards[collection] = shard
             undo.pop_all()
+
+    def _opened(self, path: Path, collection: str) -> Shard | None:
+        """None where nothing is left of it: the collection is made anew, and filled, like one that never was."""
+        seal = self._seal(path)
+        wrong = edge_repair.wrong_with(path, seal.found(_files_of(path)))
+        seal.remove()
+        try:
+            if wrong is None:
+                return _load(path, collection)
+        except VectorsUnavailable:
+            wrong = "it cannot be loaded"
+        rescued = self._workplace(collection)
+        any_left = edge_repair.set_aside(path, collection, wrong, rescued=rescued, storage=self._storage)
+        self._ready(path).unlink(missing_ok=True)
+        return self._placed_first(collection, rescued) if any_left else None
 
     def close(self) -> None:
         """Write everything to the disk and give the folder free."""
@@ -162,9 +188,20 @@ class EdgeShards:
             if self._lock is not None:
                 stack.callback(self._lock.close)
             for shard in self._shards.values():
-                stack.callback(shard.engine.close)
-                stack.callback(shard.engine.flush)
+                stack.callback(self._closed, shard)
             self._shards, self._lock = {}, None
+
+    def _closed(self, shard: Shard) -> None:
+        try:
+            shard.engine.flush()
+        finally:
+            shard.engine.close()
+        if not self._doubted:
+            self._seal(shard.path).set(_files_of(shard.path))
+
+    def doubt(self) -> None:
+        """The engine failed: the next start looks at what it left."""
+        self._doubted = True
 
     def names(self) -> list[str]:
         return sorted(self._shards)
@@ -189,21 +226,31 @@ class EdgeShards:
         if not _NAME.fullmatch(collection):
             raise InvalidRequest(f"{collection!r} cannot name a collection")
         check_room(self._folder, _WHAT, least_bytes=_ROOM_TO_CREATE)
-        unfinished, path = self._folder / f"{_UNFINISHED}{collection}", self._folder / collection
-        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished = self._workplace(collection)
         engine = edge.EdgeShard.create(str(unfinished), shard_config(dim, self._storage))
         for key in PAYLOAD_INDEXES:
             add_index(engine, key)
         engine.flush()
         engine.close()
-        unfinished.rename(path)
-        sync_files(open_files([self._folder]))
         log.info("collection_created", collection=collection, dim=dim)
+        return self._placed_first(collection, unfinished)
+
+    def _placed_first(self, collection: str, built: Path) -> Shard:
+        """Give a shard the name of a collection that has none."""
+        path = self._folder / collection
+        if path.is_dir():
+            edge_repair.clear_away(path)
+        files.sync_tree(built)
+        built.rename(path)
+        files.sync([self._folder])
         return _load(path, collection)
 
     def workplace(self, shard: Shard) -> Path:
         """A folder that is not there, for a new generation while it is built; nobody else is ever given it."""
-        return self._folder / f"{_UNFINISHED}{shard.collection}-{uuid4().hex}"
+        return self._workplace(shard.collection)
+
+    def _workplace(self, collection: str) -> Path:
+        return self._folder / f"{_UNFINISHED}{collection}-{uuid4().hex}"
 
     def placed(self, shard: Shard, built: Path) -> Path:
         """Give a generation that was built its name; it does not hold yet."""
@@ -226,14 +273,18 @@ class EdgeShards:
     def _ready(self, path: Path) -> Path:
         return self._folder / f"{path.name}{_READY}"
 
+    def _seal(self, path: Path) -> Seal:
+        return Seal(self._folder / f"{path.name}{_SEAL}")
+
     def _standing(self) -> dict[str, Path]:
-        """The generation that holds, by collection."""
-        standing: dict[str, tuple[int, Path]] = {}
+        """The generation that holds, by collection. Where none does, a marker was lost: then it is the newest."""
+        standing: dict[str, tuple[bool, int, Path]] = {}
         for path in self._folder.iterdir():
             collection, generation = _generation_of(path.name)
-            if _holds_shard(path, collection) and (generation == 0 or self._ready(path).exists()):
-                standing[collection] = max(standing.get(collection, (-1, path)), (generation, path))
-        return {collection: path for collection, (_, path) in standing.items()}
+            if _holds_shard(path, collection):
+                found = (generation == 0 or self._ready(path).exists(), generation, path)
+                standing[collection] = max(standing.get(collection, found), found)
+        return {collection: path for collection, (_, _, path) in standing.items()}
 
     def _sweep(self) -> None:
         """Remove what was not finished, and generations that no longer hold."""
@@ -246,9 +297,10 @@ class EdgeShards:
             if _holds_shard(path, collection) and path != standing.get(collection):
                 shutil.rmtree(path)
                 log.info("left_over_generation_removed", name=path.name)
-        for marker in self._folder.glob(f"*{_READY}"):
-            if not (self._folder / marker.name.removesuffix(_READY)).exists():
-                marker.unlink()
+        for suffix in (_READY, _SEAL):
+            for marker in self._folder.glob(f"*{suffix}"):
+                if not (self._folder / marker.name.removesuffix(suffix)).exists():
+                    marker.unlink()
 
 
 def missing_indexes(engine: edge.EdgeShard) -> list[str]:
@@ -314,15 +366,18 @@ def _holds_shard(path: Path, collection: str) -> bool:
     return _NAME.fullmatch(collection) is not None and ((path / "segments").is_dir() or (path / "edge_config.json").is_file())
 
 
+def _files_of(path: Path) -> list[Path]:
+    return [one for one in path.rglob("*") if one.is_file()]
+
+
 def _load(path: Path, collection: str) -> Shard:
     """Raises VectorsUnavailable with the collection's name; the engine's own words go to the log, since they hold paths."""
     try:
         engine = edge.EdgeShard.load(str(path))
         config = json.loads((path / "edge_config.json").read_text(encoding="utf-8"))
         return Shard(collection, path, config["vectors"][""]["size"], engine)
-    except Exception as error:  # the engine raises bare Exception, and a foreign configuration may fail in any way
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise  # the engine raises bare Exceptions, and a panic of its own; a foreign configuration may fail in any way
         log.exception("collection_unreadable", collection=collection)
-        raise VectorsUnavailable(
-            f"Collection {path.name} cannot be opened, its files are damaged or from another version: "
-            f"move {path.name} out of the vectors folder of DATA_DIR and start again"
-        ) from error
+        raise VectorsUnavailable(f"Collection {path.name} cannot be opened") from error

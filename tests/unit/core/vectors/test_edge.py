@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import qdrant_edge as edge
 
+from core import damage
 from core.errors import InvalidRequest, VectorsUnavailable
 from core.points import image_point_id
 from core.ports import Match, Point, Where
@@ -140,7 +141,7 @@ async def test_an_interrupted_creation_leaves_nothing_that_hinders_the_next_star
         assert await store.collections() == []
         await store.ensure(SPACE)
         await store.upsert(NAME, points_of(0, 3))
-    assert sorted(path.name for path in work_folder.iterdir()) == [".lock", NAME]
+    assert sorted(path.name for path in work_folder.iterdir()) == [".lock", NAME, f"{NAME}.seal"]
 
 
 async def test_what_is_no_shard_is_left_alone(folder: Path) -> None:
@@ -183,17 +184,18 @@ async def test_a_name_that_leaves_the_folder_is_refused(work_folder: Path, name:
 
 
 @pytest.mark.parametrize("damaged", ["segments/*/segment.json", "edge_config.json", "wal/open-*"])
-async def test_a_damaged_collection_is_named_and_opens_again_once_repaired(folder: Path, damaged: str) -> None:
-    kept = {path: path.read_bytes() for path in (folder / NAME).glob(damaged)}
-    assert kept
-    for path in kept:
+async def test_a_damaged_collection_is_set_aside_and_can_be_filled_anew(folder: Path, damaged: str) -> None:
+    harmed = [*(folder / NAME).glob(damaged)]
+    assert harmed
+    for path in harmed:
         path.write_bytes(b"not what it was" * 4)
-    with pytest.raises(VectorsUnavailable, match=NAME) as refused:
-        await numbers(folder)
-    assert str(folder) not in str(refused.value)
-    for path, content in kept.items():
-        path.write_bytes(content)
+    async with EdgeStore(folder) as store:
+        await store.ensure(SPACE)
+        await store.upsert(NAME, points_of(0, 100))
     assert await numbers(folder) == set(range(100))
+    (repair,) = damage.repairs(folder)
+    assert (folder / repair.kept_as / NAME / harmed[0].relative_to(folder / NAME)).exists() or damaged == "wal/open-*"
+    assert str(folder) not in repair.detail
 
 
 async def test_a_shard_without_indexes_gets_them(work_folder: Path) -> None:

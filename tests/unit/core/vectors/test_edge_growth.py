@@ -236,7 +236,7 @@ async def test_generations_that_do_not_hold_are_removed_at_the_start(folder: Pat
     (folder / f"{NAME}@7.ready").touch()
     async with EdgeStore(folder) as store:
         assert len(await contents(store)) == 500
-    assert sorted(path.name for path in folder.iterdir()) == [".lock", f"{NAME}@1", f"{NAME}@1.ready"]
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", f"{NAME}@1", f"{NAME}@1.ready", f"{NAME}@1.seal"]
 
 
 WRITER = """

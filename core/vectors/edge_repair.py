@@ -1,0 +1,82 @@
+"""A damaged shard: found before this process loads it, set aside, and what is whole of it taken over into a new one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import structlog
+from pydantic import ValidationError
+
+from core import damage
+from core.schemas import StatePart
+from core.seals import Found
+from core.vectors.edge_audit import Outcome
+from core.vectors.storage import VectorStorage
+
+log = structlog.get_logger()
+
+_KEPT_DAMAGED = 1
+_LEAST_TIME_S = 120.0
+_SLOWEST_BYTES_PER_S = 2e6
+_DEATHS = {"SIGABRT": -6, "SIGBUS": -7, "SIGFPE": -8, "SIGILL": -4, "SIGSEGV": -11}
+"""What the engine dies of by itself. Any other end is somebody else's doing, and says nothing of the files."""
+
+
+def wrong_with(path: Path, found: Found) -> str | None:
+    """What is wrong with a shard, as far as it was not closed well and left alone since; None if nothing is. Blocking.
+
+    100,000 points take about 5 s after a crash, and 8 s after a change.
+    """
+    if found is Found.INTACT:
+        return None
+    outcome = _asked("thorough" if found is Found.CHANGED else "check", path)
+    if outcome is None:
+        log.warning("vectors_unchecked", name=path.name)
+        return None
+    log.info("vectors_checked", name=path.name, found=found.value, points=outcome.points, wrong=outcome.wrong)
+    return outcome.wrong
+
+
+def set_aside(path: Path, collection: str, wrong: str, *, rescued: Path, storage: VectorStorage) -> bool:
+    """Move a damaged shard out of the way and tell it. Returns whether what could be read of it lies at `rescued` now."""
+    aside = damage.set_aside(path.with_name(collection), [path])
+    outcome = _asked("rescue", aside / path.name, str(rescued), storage.quantization, str(storage.on_disk)) or Outcome()
+    detail = f"{collection}: {wrong}; {outcome.points} of its points were taken over, what is missing is analysed again"
+    damage.conclude(aside, StatePart.VECTORS, detail, keep=_KEPT_DAMAGED)
+    return outcome.points > 0
+
+
+def clear_away(path: Path) -> None:
+    """What lies where a collection is to be made, and is none: its files are gone but for a few."""
+    aside = damage.set_aside(path, [path])
+    detail = f"{path.name}: most of its files were gone; it is made anew and everything is analysed again"
+    damage.conclude(aside, StatePart.VECTORS, detail, keep=_KEPT_DAMAGED)
+
+
+def conclude_broken_off(folder: Path) -> None:
+    """Repairs that a crash ended: what they set aside is told of, and comes back from the watched folder."""
+    for aside in damage.begun(folder / "*"):
+        damage.conclude(
+            aside, StatePart.VECTORS, "a repair was broken off; what is missing is analysed again", keep=_KEPT_DAMAGED
+        )
+
+
+def _asked(mode: str, path: Path, *more: str) -> Outcome | None:
+    """The answer of a process of its own; None where it was ended by others. In a group of its own, so that Ctrl-C does not end it."""
+    patience_s = _LEAST_TIME_S + sum(one.stat().st_blocks * 512 for one in path.rglob("*")) / _SLOWEST_BYTES_PER_S
+    command = [sys.executable, "-m", "core.vectors.edge_audit", mode, str(path), *more]
+    try:
+        ended = subprocess.run(  # noqa: S603 - ours
+            command, capture_output=True, text=True, errors="replace", timeout=patience_s, check=False, process_group=0
+        )
+    except subprocess.TimeoutExpired:
+        return Outcome(wrong="it cannot be read in any useful time")
+    if ended.returncode in _DEATHS.values():
+        return Outcome(wrong="the engine crashes on it")
+    try:
+        return Outcome.model_validate_json(ended.stdout)
+    except ValidationError:
+        log.warning("vectors_audit_failed", name=path.name, code=ended.returncode, said=ended.stderr[-500:])
+        return Outcome(wrong="it cannot be read") if ended.returncode == 1 else None
