@@ -27,7 +27,7 @@ class WatcherSettings(FolderSettings):
     reconcile_interval_s: float = Field(
         default=300.0, gt=0, description="pause between two comparisons of folder, ledger and vectors"
     )
-    ingest_concurrency: int = Field(default=8, ge=1, le=64, description="pictures ingested at the same time")
+    ingest_concurrency: int = Field(default=16, ge=1, le=64, description="pictures ingested at the same time")
     max_attempts: int = Field(default=4, ge=1, description="attempts that may go wrong before a picture is `failed`")
     retry_min_s: float = Field(default=1.0, gt=0, description="first pause before a picture is tried again; doubles each time")
     retry_max_s: float = Field(default=60.0, gt=0, description="longest pause before a picture is tried again")
