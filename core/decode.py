@@ -13,7 +13,7 @@ import io
 import re
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,14 +22,14 @@ from functools import cache
 import numpy as np
 import pillow_heif
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
 from core.errors import ImageRejected, Reason
 from core.exif import Coordinates, Exif
 
 # Pillow's JPEG opens MPO as well
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "AVIF", "HEIF", "JPEG2000", "PPM", "TGA", "PSD", "PCX", "SGI")
-_PLUGINS = ("Jpeg", "Mpo", "Png", "Gif", "WebP", "Bmp", "Tiff", "Avif", "Jpeg2K", "Ppm", "Tga", "Psd", "Pcx", "Sgi")
+_PLUGINS = ("Jpeg", "Mpo", "Gif", "WebP", "Bmp", "Tiff", "Avif", "Jpeg2K", "Ppm", "Tga", "Psd", "Pcx", "Sgi")
 
 _READ_SUFFIXES = (
     ".jpg .jpeg .jpe .jfif .mpo .png .apng .gif .webp .bmp .dib .tif .tiff .avif .avifs .heic .heics .heif .heifs .hif"
@@ -51,6 +51,14 @@ _KNOWN_BUT_UNREAD = re.compile(
     rb"\s*(?:<\?xml|<svg|<!DOCTYPE svg|%!PS|\xc5\xd0\xd3\xc6|GRIB|BUFR|DDS |BLP[12]|\xd7\xcd\xc6\x9a|icns|.{4}[\x11\x12]\xaf|\xff\x0a)"
 )
 _TRUNCATION_WORDS = re.compile(r"truncated|not enough|unexpected end|premature|end of file|incomplete|eof", re.IGNORECASE)
+
+_BAND_PIXELS = 2**22
+_MOST_TEXT_BYTES = 16 * 2**20
+"""Of a text or a colour profile in a PNG, unpacked. Profiles of printers have a few megabytes; Pillow's own limit is one."""
+
+_START_OF_SCAN = b"\xff\xda"
+_MOST_SCANNED_PIXELS = 5 * 10**9
+"""Of a JPEG, over all of its scans. Encoders write a dozen scans; each takes but a few bytes, and sends the decoder over all of the picture."""
 
 Pixels = NDArray[np.uint8]
 
@@ -138,6 +146,8 @@ def upright(image: bytes, limits: DecodeLimits, *, min_side: int | None = None) 
     check_bytes(image, limits)
     with _opened(image) as picture:
         _check_pixels(picture.size, limits)
+        if picture.format in {"JPEG", "MPO"}:
+            _check_scans(image.count(_START_OF_SCAN), picture.size)
         with _failures_told():
             return _loaded(picture, limits, min_side)
 
@@ -147,6 +157,7 @@ def prepare_pillow() -> None:
     """Once a process: the formats of `_FORMATS` and no other, and the pixel limit is ours (Pillow's own is a global that warns first)."""
     for plugin in _PLUGINS:
         importlib.import_module(f"PIL.{plugin}ImagePlugin")
+    PngImagePlugin.MAX_TEXT_CHUNK = _MOST_TEXT_BYTES
     pillow_heif.register_heif_opener(thumbnails=False)
     Image.MAX_IMAGE_PIXELS = None
 
@@ -205,6 +216,11 @@ def _check_pixels(size: tuple[int, int], limits: DecodeLimits) -> None:
         raise ImageRejected(Reason.TOO_MANY_PIXELS, f"the picture has more than {limits.max_pixels:,} pixels")
 
 
+def _check_scans(scans: int, size: tuple[int, int]) -> None:
+    if scans * size[0] * size[1] > _MOST_SCANNED_PIXELS:
+        raise ImageRejected(Reason.TOO_SLOW, f"the picture comes in {scans:,} scans, too many for its size")
+
+
 def _loaded(picture: Image.Image, limits: DecodeLimits, min_side: int | None) -> tuple[Image.Image, Facts]:
     full, image_format = picture.size, picture.format or "unknown"
     if min_side is not None and image_format in {"JPEG", "MPO"}:
@@ -223,27 +239,61 @@ def _rgb(picture: Image.Image) -> Image.Image:
     if picture.mode == "RGB" and "transparency" not in picture.info:
         return picture
     if picture.mode == "F" or picture.mode.startswith("I"):
-        return Image.fromarray(_eight_bits(np.asarray(picture))).convert("RGB")
+        return _by_bands(picture, _eight_bits(picture))
     if picture.mode == "LAB":
         return _from_lab(picture)
     if picture.has_transparency_data:
-        layered = picture.convert("RGBA")
-        white = Image.new("RGBA", layered.size, "white")
-        return Image.alpha_composite(white, layered).convert("RGB")
+        return _by_bands(picture, _on_white)
     return picture.convert("RGB")
 
 
-def _eight_bits(levels: NDArray[np.generic]) -> Pixels:
+def bands(picture: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """The picture in parts of whole rows, each with the row that it begins at: what is made of a part at a time takes little memory."""
+    rows = max(1, _BAND_PIXELS // picture.width)
+    if rows >= picture.height:
+        yield 0, picture
+        return
+    for top in range(0, picture.height, rows):
+        yield top, picture.crop((0, top, picture.width, min(picture.height, top + rows)))
+
+
+def _by_bands(picture: Image.Image, to_rgb: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    whole = Image.new("RGB", picture.size)
+    for top, band in bands(picture):
+        whole.paste(to_rgb(band), (0, top))
+    return whole
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    layered = picture.convert("RGBA")
+    white = Image.new("RGBA", layered.size, "white")
+    return Image.alpha_composite(white, layered).convert("RGB")
+
+
+def _eight_bits(picture: Image.Image) -> Callable[[Image.Image], Image.Image]:
     """Deep grey levels to 8 bits: unit floats and 16-bit integers by their full range, anything else by its own."""
-    grey = np.nan_to_num(levels.astype(np.float64))
-    low, high = float(grey.min()), float(grey.max())
-    if low >= 0 and high <= 1 and np.issubdtype(levels.dtype, np.floating):
-        grey = grey * 255
+    extremes = [_extremes(np.asarray(band)) for _, band in bands(picture)]
+    low, high = min(low for low, _ in extremes), max(high for _, high in extremes)
+    start, factor = 0.0, 1.0
+    if low >= 0 and high <= 1 and picture.mode == "F":
+        factor = 255
     elif low >= 0 and 255 < high <= 65535:
-        grey = grey / 257
+        factor = 1 / 257
     elif low < 0 or high > 255:
-        grey = (grey - low) * (255 / (high - low))
-    return np.clip(np.round(grey), 0, 255).astype(np.uint8)
+        start, factor = low, 255 / (high - low) if high > low else 0.0
+
+    def converted(band: Image.Image) -> Image.Image:
+        levels = np.nan_to_num(np.asarray(band).astype(np.float64), nan=0.0, posinf=high, neginf=low)
+        grey = np.clip(np.round((levels - start) * factor), 0, 255)
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+
+    return converted
+
+
+def _extremes(levels: NDArray[np.generic]) -> tuple[float, float]:
+    """Of those that are numbers."""
+    numbers = levels[np.isfinite(levels)]
+    return (float(numbers.min()), float(numbers.max())) if numbers.size else (0.0, 0.0)
 
 
 def _from_lab(picture: Image.Image) -> Image.Image:

@@ -43,7 +43,9 @@ class Work:
         picture, facts = decode.upright(image, self.limits, min_side=min_side)
         if max_side is not None:
             decode.reduce(picture, max_side)
-        written = self._write(picture.tobytes())
+        written = 0
+        for _, band in decode.bands(picture):
+            written += self._write(band.tobytes(), written)
         return {"bytes": written, "shape": (picture.height, picture.width), **_told(facts)}
 
     def facts(self, image: bytes, *, min_side: int | None) -> Answer:
@@ -55,8 +57,8 @@ class Work:
     def thumbnail(self, image: bytes, *, side: int) -> Answer:
         return {"bytes": self._write(decode.thumbnail(image, self.limits, side))}
 
-    def _write(self, made: bytes) -> int:
-        self.arena[: len(made)] = made
+    def _write(self, made: bytes, at: int = 0) -> int:
+        self.arena[at : at + len(made)] = made
         return len(made)
 
 

@@ -170,6 +170,9 @@ MODES: dict[str, tuple[Callable[[], bytes], tuple[int, int, int], tuple[int, int
     "I tiff": (lambda: _encoded(_deep(np.int32, -70_000, 70_000), "TIFF"), (0, 0, 0), (255, 255, 255)),
     "F from 0 to 1": (lambda: _encoded(_deep(np.float32, 0.2, 0.8), "TIFF"), (51, 51, 51), (204, 204, 204)),
     "F beyond 1": (lambda: _encoded(_deep(np.float32, 60, 200), "TIFF"), (60, 60, 60), (200, 200, 200)),
+    "I of one level": (lambda: _encoded(_deep(np.int32, -5, -5), "TIFF"), (0, 0, 0), (0, 0, 0)),
+    "F without end": (lambda: _encoded(_deep(np.float32, -np.inf, np.inf), "TIFF"), (0, 0, 0), (0, 0, 0)),
+    "F with an end": (lambda: _encoded(_deep(np.float32, np.inf, 0.8), "TIFF"), (204, 204, 204), (204, 204, 204)),
     "F without numbers": (lambda: _encoded(_deep(np.float32, np.nan, 0.8), "TIFF"), (0, 0, 0), (204, 204, 204)),
 }
 
@@ -214,6 +217,14 @@ def test_a_picture_of_one_pixel_and_one_of_one_row_are_pictures() -> None:
     for size in ((1, 1), (5000, 1), (1, 5000)):
         decoded = decode(_encoded(Image.new("RGB", size), "JPEG"), LIMITS, min_side=224)
         assert (decoded.facts.width, decoded.facts.height) == size
+
+
+def test_a_picture_of_many_bands_is_flattened_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RGBA", "P, transparent", "I;16", "I tiff", "F beyond 1", "F without numbers"):
+        whole = decode(MODES[name][0](), LIMITS).pixels
+        with monkeypatch.context() as patched:
+            patched.setattr("core.decode._BAND_PIXELS", 7 * WIDTH)
+            assert np.array_equal(decode(MODES[name][0](), LIMITS).pixels, whole), name
 
 
 # --- EXIF --------------------------------------------------------------------------------------------------------------
