@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import stat as modes
 import warnings
 from collections import deque
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 from watchdog.observers.inotify import InotifyEmitter
 from watchdog.observers.inotify_c import CallbackId, InotifyEvent, InotifyFD, Mask, WatchCallback, WatchDescriptor
-from watchdog.observers.polling import PollingObserver
+from watchdog.observers.polling import PollingObserverVFS
 
 from watcher.folder import Folder
 
@@ -117,6 +118,7 @@ class FolderObserver(FileSystemEventHandler):
         self._waiting: deque[Hint] = deque()
         self._scheduled = False
         self._limit_reached = False
+        self._loss_noted = False
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -127,7 +129,7 @@ class FolderObserver(FileSystemEventHandler):
 
     @property
     def kind(self) -> ObserverKind:
-        if self._polling or isinstance(self._observer, PollingObserver):
+        if self._polling or isinstance(self._observer, PollingObserverVFS):
             return "polling"
         return "inotify" if os.name == "posix" and os.uname().sysname == "Linux" else "native"
 
@@ -162,7 +164,7 @@ class FolderObserver(FileSystemEventHandler):
     def _start(self) -> None:
         observer = self._make()
         try:
-            events = [*_EVENTS, FileModifiedEvent] if isinstance(observer, PollingObserver) else _EVENTS
+            events = [*_EVENTS, FileModifiedEvent] if isinstance(observer, PollingObserverVFS) else _EVENTS
             observer.schedule(self, str(self._folder.root), recursive=True, event_filter=events)
             observer.start()
         except BaseException:
@@ -172,7 +174,7 @@ class FolderObserver(FileSystemEventHandler):
 
     def _make(self) -> BaseObserver:
         if self._polling:
-            return PollingObserver(timeout=self._poll_interval_s)
+            return PollingObserverVFS(_stat, os.scandir, polling_interval=self._poll_interval_s)
         if self.kind == "inotify":
             return _Inotify(_CountingInotify(self._note_loss, self._note_limit))
         return Observer()
@@ -194,7 +196,15 @@ class FolderObserver(FileSystemEventHandler):
             self._on_loop(self._deliver)
 
     def _note_loss(self) -> None:
-        self._on_loop(self._on_loss)
+        """Once for all that is lost until the loop hears of it."""
+        if not self._loss_noted:
+            self._loss_noted = True
+            self._on_loop(self._tell_loss)
+
+    def _tell_loss(self) -> None:
+        self._loss_noted = False
+        log.warning("events_lost", instead="the folder is compared with the ledger")
+        self._on_loss()
 
     def _note_limit(self) -> None:
         self._limit_reached = True
@@ -212,6 +222,12 @@ class FolderObserver(FileSystemEventHandler):
         self._on_hints(hints)
         if self.kind == "polling":  # what came and went between two polls shows in no event
             self._on_loss()
+
+
+def _stat(path: str) -> os.stat_result:
+    """A symbolic link to a file is that file; one to a folder is no folder, since it may lead out of the watched one, or round in circles."""
+    status = os.stat(path)  # noqa: PTH116 - of every file at every poll
+    return os.lstat(path) if modes.S_ISDIR(status.st_mode) else status
 
 
 def _stop(observer: BaseObserver) -> None:

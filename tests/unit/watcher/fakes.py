@@ -16,6 +16,7 @@ import numpy as np
 
 from core import masks, points
 from core.errors import ImageRejected, ImageSearchError, Reason
+from core.filenames import from_text, to_text
 from core.ports import ANYTHING, CollectionSize, FacetCount, Hit, Match, Payload, Point, Record, Where
 from core.schemas import (
     AnalysedSegment,
@@ -299,7 +300,7 @@ class House:
         found: dict[str, set[str]] = {}
         for file in self.images.rglob("*"):
             if file.is_file() and not file.name.startswith("."):
-                found.setdefault(image_id_of(file.read_bytes()), set()).add(file.relative_to(self.images).as_posix())
+                found.setdefault(image_id_of(file.read_bytes()), set()).add(to_text(file.relative_to(self.images).as_posix()))
         return found
 
     def ledger_rows(self, query: str) -> list[tuple[Any, ...]]:
@@ -325,7 +326,7 @@ class House:
     def disagreements(self) -> list[str]:
         """Every way in which ledger or vectors differ from the disk."""
         truth = self.truth()
-        broken = {one for one, paths in truth.items() if b"broken" in (self.images / next(iter(paths))).read_bytes()}
+        broken = {one for one, paths in truth.items() if b"broken" in (self.images / from_text(next(iter(paths)))).read_bytes()}
         expected_states = {one: "failed" if one in broken else "indexed" for one in truth}
         states = dict(self.ledger_rows("SELECT image_id, state FROM images"))
         wrong = [f"states: {states} instead of {expected_states}"] if states != expected_states else []
