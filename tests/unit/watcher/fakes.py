@@ -235,10 +235,10 @@ class FakeStore:
         self.flushes += 1
 
     def _matching(self, collection: str, where: Where) -> list[str]:
-        return [one for one, point in self.points.get(collection, {}).items() if _matches(point.payload, where)]
+        return [one for one, point in self.points.get(collection, {}).items() if matches(point.payload, where)]
 
 
-def _matches(payload: Payload, where: Where) -> bool:
+def matches(payload: Payload, where: Where) -> bool:
     assert not where.must_not
     for condition in where.must:
         value = payload.get(condition.key)
