@@ -47,7 +47,7 @@ $(STAMP)-lean: requirements.lock pyproject.toml | $(BIN)/uv
 	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --editable .
 	@touch $@
 
-bench: $(STAMP) ## measure it on this machine, ten minutes, into docs/performance.md (BENCH=--long: an hour)
+bench: $(STAMP) ## measure it on this machine, ten minutes, into docs/performance.md (BENCH=--long: an hour; BENCH=--peers: other libraries too)
 	$(BIN)/python -m benchmarks $(BENCH)
 
 key: $(NEEDED) ## make an API key, and what to write into API_KEYS for it
