@@ -14,8 +14,8 @@ from pathlib import Path
 
 from core import logs
 from core.model_client import ModelClient
+from core.serving import serving
 from core.vectors.edge import EdgeStore
-from core.web import serving
 from searchsvc.app import create_app
 from searchsvc.settings import SearchSettings
 from tests.fakes import FakeCatalog

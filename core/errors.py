@@ -4,6 +4,7 @@ ImageSearchError
 ├── Unavailable                 try again later (HTTP 503, Retry-After)
 │   ├── Overloaded              ... because a bounded queue is full
 │   ├── StorageFull             ... because a disk has no room left (HTTP 507)
+│   ├── TooManyRequests         ... because this caller asked too often (429)
 │   ├── ModelUnavailable        ... because the model service does not answer
 │   │   └── NoModel             ... because no weights are to be had
 │   ├── ModelCrashed            ... because it died or hung while it had this picture: counts against the picture
@@ -15,11 +16,13 @@ ImageSearchError
     ├── InvalidRequest          parsed, but not acceptable (422)
     ├── UnsupportedMediaType    415
     ├── PayloadTooLarge         413
+    ├── StalledRequest          408
     ├── Unauthorized            401
+    ├── Forbidden               403
     ├── NotFound                404
     └── Conflict                409
 
-The HTTP mapping stands once, in `core.web`.
+The HTTP mapping stands once, in `core.problems`.
 """
 
 from __future__ import annotations
@@ -66,6 +69,10 @@ class Overloaded(Unavailable):
 
 class StorageFull(Unavailable):
     """A disk has no room left for what is to be kept; nothing of it was written."""
+
+
+class TooManyRequests(Unavailable):
+    """This caller asks more often than one may; others are served."""
 
 
 class ModelUnavailable(Unavailable):
@@ -120,8 +127,16 @@ class PayloadTooLarge(Rejected):
     """The request is larger than the byte limit."""
 
 
+class StalledRequest(Rejected):
+    """The request stopped arriving, or came too slowly to wait for."""
+
+
 class Unauthorized(Rejected):
     """No valid credential came with the request."""
+
+
+class Forbidden(Rejected):
+    """Not from there, or not by that name: a credential is not what is missing."""
 
 
 class NotFound(Rejected):

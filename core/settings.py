@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from core.vectors.storage import Quantization, VectorStorage
+
+
+def parts(value: str) -> tuple[str, ...]:
+    """What stands between the commas."""
+    return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 class ServiceSettings(BaseSettings):
@@ -23,11 +28,21 @@ class ServiceSettings(BaseSettings):
     )
 
     host: str = Field(default="127.0.0.1", description="address to listen on; beyond loopback, writing needs `API_KEYS`")
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="comma-separated names by which the service may be called besides its own, e.g. `photos.example.org` or"
+        " `*.example.org`, as behind a proxy; `*`: any",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least severe log event to print")
     log_format: Literal["auto", "console", "json"] = Field(default="auto", description="`auto`: console on a terminal, else JSON")
     shutdown_grace_s: float = Field(
         default=8.0, gt=0, le=60, description="time for work in flight to end after SIGTERM or Ctrl-C"
     )
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return parts(value) if isinstance(value, str) else value
 
     @field_validator("log_level", "log_format", mode="before")
     @classmethod

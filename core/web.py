@@ -1,21 +1,15 @@
-"""aiohttp ground work shared by the services: one error shape (RFC 9457), ids and traces, one log line a request, serving.
+"""aiohttp ground work shared by the services: ids and traces, one log line a request, errors as problems, JSON in and out.
 
-Domain modules raise `core.errors`; this module alone knows what HTTP makes of them.
+Domain modules raise `core.errors`; `core.problems` alone knows what HTTP makes of them.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-import math
-import os
 import re
-import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import structlog
 from aiohttp import hdrs, web
@@ -23,33 +17,18 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from pydantic import BaseModel, ValidationError
 
 from core import tracing
-from core.errors import (
-    Conflict,
-    ImageRejected,
-    ImageSearchError,
-    InvalidRequest,
-    MalformedRequest,
-    NoModel,
-    NotFound,
-    Overloaded,
-    PayloadTooLarge,
-    Reason,
-    StorageFull,
-    Unauthorized,
-    Unavailable,
-    UnsupportedMediaType,
-)
+from core.connections import Connection
+from core.errors import ImageSearchError, InvalidRequest, MalformedRequest, PayloadTooLarge, StalledRequest, UnsupportedMediaType
+from core.gate import Gate
+from core.headers import add_security_headers
 from core.metrics import HttpMetrics
-
-if TYPE_CHECKING:
-    import socket
+from core.problems import problem, problem_of, problem_of_http, status_of
 
 log = structlog.get_logger()
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
-PROBLEM_JSON = "application/problem+json"
 _REQUEST_ID_HEADER = "X-Request-ID"
 _REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 _SPAN: web.RequestKey[tracing.Span] = web.RequestKey("span", tracing.Span)
@@ -60,73 +39,6 @@ _CALLER_LEFT = 499
 _READING = {hdrs.METH_GET, hdrs.METH_HEAD}
 _LONGEST_PATH = 200
 _USABLE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-_STATUS: dict[type[ImageSearchError], int] = {
-    MalformedRequest: 400,
-    Unauthorized: 401,
-    NotFound: 404,
-    Conflict: 409,
-    PayloadTooLarge: 413,
-    UnsupportedMediaType: 415,
-    InvalidRequest: 422,
-    Unavailable: 503,
-    StorageFull: 507,
-}
-_REASON_STATUS = {Reason.TOO_MANY_BYTES: 413, Reason.NOT_AN_IMAGE: 415, Reason.UNSUPPORTED_FORMAT: 415, Reason.EMPTY_FILE: 422}
-
-
-def problem(
-    status: int, detail: str, *, request_id: str, code: str | None = None, headers: dict[str, str] | None = None, **extra: Any
-) -> web.Response:
-    """An RFC 9457 problem document. `code` is stable for programs; `detail` is for people."""
-    title = HTTPStatus(status).phrase
-    document = {
-        "type": "about:blank",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "code": code or title.lower().replace(" ", "_").replace("-", "_"),
-        "request_id": request_id,
-        **extra,
-    }
-    return web.json_response(document, status=status, content_type=PROBLEM_JSON, headers=headers)
-
-
-def status_of(error: ImageSearchError) -> int:
-    """The HTTP status that an error of ours becomes."""
-    if isinstance(error, ImageRejected):
-        return _REASON_STATUS.get(error.reason, 422)
-    return next((_STATUS[cls] for cls in type(error).__mro__ if cls in _STATUS), 500)
-
-
-def _problem_of(error: ImageSearchError, request_id: str) -> web.Response:
-    status = status_of(error)
-    headers: dict[str, str] = {}
-    extra: dict[str, Any] = {}
-    code: str | None = None
-    match error:
-        case Unavailable():
-            headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
-            code = {NoModel: "no_model", Overloaded: "overloaded"}.get(type(error))
-        case ImageRejected():
-            code = error.reason.value
-        case Unauthorized():
-            headers["WWW-Authenticate"] = "Bearer"
-        case InvalidRequest(field=str(field)):
-            extra["errors"] = [{"field": field, "message": str(error)}]
-        case _:
-            pass
-    return problem(status, str(error), request_id=request_id, code=code, headers=headers, **extra)
-
-
-def _problem_of_http(error: web.HTTPException, request_id: str) -> web.Response:
-    headers = {name: error.headers[name] for name in ("Allow", "Retry-After", "Location") if name in error.headers}
-    detail = {
-        404: "there is nothing at this address",
-        405: "this address does not know that method",
-        413: "the request is larger than allowed",
-    }.get(error.status, error.reason)
-    return problem(error.status, detail, request_id=request_id, headers=headers)
 
 
 def request_id_of(request: web.Request) -> str:
@@ -139,19 +51,19 @@ def _route_of(request: web.Request) -> str:
 
 
 def make_application(
-    service: str, registry: CollectorRegistry, *, client_max_size: int, routine: tuple[str, ...] = ()
+    service: str, registry: CollectorRegistry, *, gate: Gate, client_max_size: int, routine: tuple[str, ...] = ()
 ) -> web.Application:
-    """An application with what all services have in common: one error shape, ids, traces, metrics, and one log line a request.
+    """An application with what all services have in common: a gate, one error shape, ids, traces, metrics, and one log line a request.
 
     What is read from routes that begin with one of `routine` is asked for by programs and pages on their own: it is logged if it fails.
     """
-    middleware = _outermost(HttpMetrics(registry, service), routine=routine)
+    middleware = _outermost(HttpMetrics(registry, service), gate, routine=routine)
     app = web.Application(middlewares=[middleware], client_max_size=client_max_size)
-    app.on_response_prepare.append(_tell_ids)
+    app.on_response_prepare.append(_complete_headers)
     return app
 
 
-def _outermost(metrics: HttpMetrics, *, routine: tuple[str, ...]) -> Any:
+def _outermost(metrics: HttpMetrics, gate: Gate, *, routine: tuple[str, ...]) -> Any:
     """Binds request id and span, turns every error into a problem document, writes the one line a request."""
 
     @web.middleware
@@ -159,12 +71,17 @@ def _outermost(metrics: HttpMetrics, *, routine: tuple[str, ...]) -> Any:
         span, request_id = _named(request)
         started = time.perf_counter()
         status = None
+        connection = request.protocol if isinstance(request.protocol, Connection) else None  # tests have others
+        if connection is not None:
+            connection.request_began(request)
         with tracing.within(span), structlog.contextvars.bound_contextvars(request_id=request_id), metrics.in_flight():
             try:
-                response = await _answer(request, handler, request_id)
+                response = await _answer(request, handler, gate, request_id)
                 status = response.status
                 return response
             finally:
+                if connection is not None:
+                    connection.request_ended()
                 ended, route = time.perf_counter(), _route_of(request)
                 begun_as, begun_at = request.get(_BEGUN, (_CALLER_LEFT, ended))  # one who leaves a stream has got an answer
                 status = status or begun_as
@@ -205,25 +122,30 @@ def _named(request: web.Request) -> tuple[tracing.Span, str]:
     return span, request[_REQUEST_ID]
 
 
-async def _tell_ids(request: web.Request, response: web.StreamResponse) -> None:
+async def _complete_headers(request: web.Request, response: web.StreamResponse) -> None:
     """For `on_response_prepare`: the moment at which an answer begins, streams included."""
+    add_security_headers(response)
     request[_BEGUN] = response.status, time.perf_counter()
     if _SPAN in request:
         response.headers[_REQUEST_ID_HEADER] = request[_REQUEST_ID]
         response.headers[tracing.TRACERESPONSE] = request[_SPAN].header
 
 
-async def _answer(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
+async def _answer(request: web.Request, handler: Handler, gate: Gate, request_id: str) -> web.StreamResponse:
     try:
+        gate.check(request.method, request.headers)
         return await handler(request)
     except ImageSearchError as error:
         if status_of(error) >= 500:
             log.warning("request_refused", error=type(error).__name__, detail=str(error))
-        return _problem_of(error, request_id)
+        answer = problem_of(error, request_id)
+        if isinstance(error, StalledRequest):
+            answer.force_close()
+        return answer
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        return _problem_of_http(error, request_id)
+        return problem_of_http(error, request_id)
     except (TimeoutError, ConnectionResetError) as error:
         log.warning("request_broken_off", error=type(error).__name__)
         return problem(503, "the request could not be completed in time", request_id=request_id, headers={"Retry-After": "5"})
@@ -246,6 +168,8 @@ async def read_json(request: web.Request, model: type[ModelT]) -> ModelT:
     """Read and validate a JSON body. Raises UnsupportedMediaType, MalformedRequest, InvalidRequest, PayloadTooLarge."""
     if request.content_type != "application/json":
         raise UnsupportedMediaType("send the request as application/json")
+    if (request.content_length or 0) > request.client_max_size:  # aiohttp would first read as much as it may
+        raise PayloadTooLarge("the request is larger than allowed")
     try:
         document = json.loads(await request.text())
     except web.HTTPRequestEntityTooLarge:
@@ -265,30 +189,3 @@ def metrics_route(registry: CollectorRegistry) -> Handler:
         return web.Response(body=generate_latest(registry), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE_LATEST})
 
     return metrics
-
-
-@asynccontextmanager
-async def serving(app: web.Application, listener: socket.socket, *, shutdown_grace_s: float) -> AsyncIterator[None]:
-    """Serve `app` on a bound socket for as long as the context lasts; requests in flight get the grace time to end."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=shutdown_grace_s, handler_cancellation=True)
-    await runner.setup()
-    try:
-        await web.SockSite(runner, listener).start()
-        yield
-    finally:
-        await runner.cleanup()
-
-
-async def until_signalled() -> None:
-    """Wait for SIGINT or SIGTERM. A second one ends the process at once, as people expect of a second Ctrl-C."""
-    loop = asyncio.get_running_loop()
-    signalled = asyncio.Event()
-
-    def on_signal() -> None:
-        if signalled.is_set():
-            os._exit(130)
-        signalled.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
-    await signalled.wait()

@@ -15,8 +15,8 @@ import structlog
 from pydantic import ValidationError
 
 from core import logs
+from core.serving import serving, until_signalled
 from core.threads import limit_libraries, usable_cores
-from core.web import serving, until_signalled
 from model_service.app import create_app
 from model_service.registry import load
 from model_service.settings import ModelSettings

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
 
+from core.gate import Gate
+from core.hosts import KnownHosts
 from core.metrics import service_registry
 from core.web import make_application, metrics_route
 from model_service.engine import Engine
@@ -18,7 +20,10 @@ from model_service.settings import ModelSettings
 def create_app(settings: ModelSettings, *, load: Callable[[ModelSettings], Parts]) -> web.Application:
     """An application that answers at once and loads in the background. `load` is `registry.load`, or a test's own."""
     registry = service_registry()
-    app = make_application("model_service", registry, client_max_size=settings.max_image_bytes, routine=("/v1/models",))
+    gate = Gate(KnownHosts(listens_on=settings.host, allowed=settings.allowed_hosts))
+    app = make_application(
+        "model_service", registry, gate=gate, client_max_size=settings.max_image_bytes, routine=("/v1/models",)
+    )
     app[REQUEST_TIMEOUT_S] = settings.request_timeout_s
     app.add_routes(routes)
     app.router.add_get("/metrics", metrics_route(registry))

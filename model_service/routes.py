@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from enum import StrEnum
 from math import isfinite
 from typing import TypeVar
@@ -33,11 +34,14 @@ async def analyse(request: web.Request) -> web.Response:
         note_told_elsewhere(request)  # by the watcher, with the file's name
     with engine.admitted(priority):
         async with asyncio.timeout(request.app[REQUEST_TIMEOUT_S]):  # a body that never ends must not keep its place for ever
-            try:
-                image = await request.read()
-            except web.HTTPRequestEntityTooLarge:
-                raise ImageRejected(Reason.TOO_MANY_BYTES, "the file is larger than allowed") from None
-            return json_answer(await engine.analyse(image, segments=segments, priority=priority, region=region))
+            return json_answer(await engine.analyse(await _image(request), segments=segments, priority=priority, region=region))
+
+
+async def _image(request: web.Request) -> bytes:
+    if (request.content_length or 0) <= request.client_max_size:
+        with suppress(web.HTTPRequestEntityTooLarge):
+            return await request.read()
+    raise ImageRejected(Reason.TOO_MANY_BYTES, "the file is larger than allowed")
 
 
 @routes.post("/v1/embed-texts")

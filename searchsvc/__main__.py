@@ -14,8 +14,8 @@ from core import logs
 from core.catalog_client import CatalogClient
 from core.errors import ImageSearchError
 from core.model_client import ModelClient
+from core.serving import serving, until_signalled
 from core.vectors.server import ServerStore
-from core.web import serving, until_signalled
 from searchsvc.app import create_app
 from searchsvc.settings import SearchSettings
 

@@ -45,6 +45,9 @@ class WriteAccess:
         key = _bearer(authorization or "")
         return key if key is not None and self._is_known(key) else None
 
+    def knows(self, authorization: str | None) -> bool:
+        return self.known_key(authorization) is not None
+
     def _check_key(self, authorization: str) -> None:
         key = _bearer(authorization)
         if key is None:

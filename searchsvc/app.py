@@ -12,6 +12,8 @@ from aiohttp import web
 
 from core import damage
 from core.decoding import decoder_of
+from core.gate import Gate
+from core.hosts import KnownHosts
 from core.metrics import measure_disk, service_registry
 from core.ports import Catalog, Embedder, VectorStore
 from core.room import Rooms
@@ -29,7 +31,6 @@ from searchsvc.feedback_export import FeedbackExport
 from searchsvc.feedback_schema import FEEDBACK_NAME
 from searchsvc.file_cache import FileCache
 from searchsvc.folder import PictureFolder
-from searchsvc.headers import add_security_headers
 from searchsvc.metrics import SearchMetrics
 from searchsvc.models import QueryModels
 from searchsvc.paging import Pager
@@ -60,8 +61,12 @@ def create_app(settings: SearchSettings, *, embedder: Embedder, vectors: VectorS
     """The search service over entered ports. What it opens itself (feedback, secret, thumbnails) opens and closes with the application."""
     registry = service_registry()
     measure_disk(registry, settings.data_dir)
-    app = make_application("searchsvc", registry, client_max_size=_MAX_JSON_BYTES, routine=_ROUTINE)
-    app.on_response_prepare.append(add_security_headers)
+    access = WriteAccess(settings.api_keys, listens_on=settings.host)
+    if short := sum(map(is_short, settings.api_keys)):
+        log.warning("api_keys_short", keys=short, advice="make key")
+    hosts = KnownHosts(listens_on=settings.host, allowed=settings.allowed_hosts)
+    gate = Gate(hosts, is_known=access.knows)
+    app = make_application("searchsvc", registry, gate=gate, client_max_size=_MAX_JSON_BYTES, routine=_ROUTINE)
     reading = ThreadPoolExecutor(4, thread_name_prefix="reading")
     metrics = SearchMetrics(registry)
 
@@ -69,7 +74,14 @@ def create_app(settings: SearchSettings, *, embedder: Embedder, vectors: VectorS
         async with AsyncExitStack() as stack:
             stack.callback(reading.shutdown, wait=False)
             app[SERVICES] = await _services(
-                settings, embedder=embedder, vectors=vectors, catalog=catalog, metrics=metrics, reading=reading, stack=stack
+                settings,
+                access,
+                embedder=embedder,
+                vectors=vectors,
+                catalog=catalog,
+                metrics=metrics,
+                reading=reading,
+                stack=stack,
             )
             yield
 
@@ -95,6 +107,7 @@ async def _end_event_streams(app: web.Application) -> None:
 
 async def _services(
     settings: SearchSettings,
+    access: WriteAccess,
     *,
     embedder: Embedder,
     vectors: VectorStore,
@@ -109,9 +122,6 @@ async def _services(
     root = await loop.run_in_executor(writing, jwt_key, settings.jwt_secret, settings.data_dir)
     keys = key_ring(settings.jwt_secrets, settings.jwt_secret, root)
     signer = TokenSigner(keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience, ttl_s=settings.jwt_ttl_s)
-    access = WriteAccess(settings.api_keys, listens_on=settings.host)
-    if short := sum(map(is_short, settings.api_keys)):
-        log.warning("api_keys_short", keys=short, advice="make key")
     decoder = decoder_of(settings)
     pictures = PictureReader(decoder)
     folder = PictureFolder(settings.images_dir)

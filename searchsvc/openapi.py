@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from core.web import PROBLEM_JSON
+from core.problems import PROBLEM_JSON
 from searchsvc.forms import Json
 from searchsvc.operations import OPERATIONS, SCHEMAS, Answer, Operation
 from searchsvc.schemas import Problem
@@ -22,12 +22,15 @@ API_VERSION = "1.0"
 _MEANING = {
     400: "not parseable",
     401: "no valid credential",
+    403: "not by that name, or not from a page of another site",
     404: "there is no such thing",
+    408: "stopped arriving, or came too slowly",
     409: "done already, or not possible yet",
     413: "larger than the limit",
     415: "not a content type, or not a kind of picture, that is read",
     416: "outside the file",
     422: "understood, but not acceptable; `errors` names the field",
+    429: "asked too often; `Retry-After` says when to try again",
     500: "a fault of this service",
     503: "something this needs is away or busy; `Retry-After` says when to try again",
     507: "a disk is full; `Retry-After` says when to try again",
@@ -83,11 +86,16 @@ def _operation(operation: Operation) -> Json:
         described["parameters"] = list(operation.parameters)
     if operation.request is not None or operation.form is not None:
         described["requestBody"] = {"required": True, "content": _request_content(operation)}
-    errors = {str(status): {"$ref": f"#/components/responses/{_error_name(status)}"} for status in (*operation.errors, 500)}
+    errors = {str(status): {"$ref": f"#/components/responses/{_error_name(status)}"} for status in _errors(operation)}
     described["responses"] = {**{str(answer.status): _answer(answer) for answer in operation.answers}, **errors}
     if operation.writes or operation.private:
         described["security"] = [{}, {"apiKey": []}]
     return described
+
+
+def _errors(operation: Operation) -> list[int]:
+    has_body = operation.request is not None or operation.form is not None
+    return sorted({*operation.errors, 403, 500, *([408] if has_body else [])})
 
 
 def _request_content(operation: Operation) -> Json:
@@ -112,7 +120,7 @@ def _answer(answer: Answer) -> Json:
 
 def _error(status: int) -> Json:
     described: Json = {"description": _MEANING[status], "content": {PROBLEM_JSON: {"schema": _reference(Problem)}}}
-    if status in {503, 507}:
+    if status in {429, 503, 507}:
         described["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
     return described
 

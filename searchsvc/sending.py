@@ -11,7 +11,8 @@ from email.utils import formatdate
 
 from aiohttp import hdrs, web
 
-from core.web import problem, request_id_of
+from core.problems import problem
+from core.web import request_id_of
 from searchsvc.folder import OpenedFile
 
 _CHUNK_BYTES = 256 * 2**10

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from core.hosts import is_loopback
-from core.settings import FolderSettings
+from core.settings import FolderSettings, parts
 from searchsvc.api_keys import StoredKey
 from searchsvc.secret import SHORTEST_SAFE_BYTES, is_guessable
 
@@ -79,7 +79,7 @@ class SearchSettings(FolderSettings):
     @field_validator("api_keys", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return _parts(value) if isinstance(value, str) else value
+        return parts(value) if isinstance(value, str) else value
 
     @field_validator("api_keys")
     @classmethod
@@ -91,7 +91,7 @@ class SearchSettings(FolderSettings):
     @field_validator("jwt_secrets", mode="before")
     @classmethod
     def _named(cls, value: object) -> object:
-        return tuple(part.partition(":")[::2] for part in _parts(value)) if isinstance(value, str) else value
+        return tuple(part.partition(":")[::2] for part in parts(value)) if isinstance(value, str) else value
 
     @field_validator("jwt_secrets")
     @classmethod
@@ -117,7 +117,3 @@ class SearchSettings(FolderSettings):
                 " `openssl rand -hex 32`, or leave it unset, and one is made"
             )
         return self
-
-
-def _parts(value: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in value.split(",") if part.strip())

@@ -14,8 +14,8 @@ from core.errors import Unavailable
 from core.model_client import ModelClient
 from core.ports import Embedder, VectorStore
 from core.schemas import EngineState, ModelsInfo
+from core.serving import serving, until_signalled
 from core.vectors.edge import EdgeStore
-from core.web import serving, until_signalled
 from searchsvc.app import create_app
 from searchsvc.settings import SearchSettings
 from standalone.listeners import url_of

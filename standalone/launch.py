@@ -17,7 +17,10 @@ _MODEL_STOP_GRACE_S = 2.0
 
 async def launch(settings: StandaloneSettings) -> None:
     """Start everything, and run until a signal. Raises AddressInUse, and the settings' ValidationError."""
-    watcher_settings, search_settings = WatcherSettings(), SearchSettings()
+    search_settings = SearchSettings()
+    watcher_settings = WatcherSettings().model_copy(
+        update={"host": LOOPBACK}
+    )  # where its status is, whatever the page listens on
     watcher_settings.data_dir.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         public = bind(settings.host, settings.port)

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from core import logs
 from core.errors import ImageSearchError
 from core.model_client import ModelClient
+from core.serving import serving, until_signalled
 from core.vectors.server import ServerStore
-from core.web import serving, until_signalled
 from watcher.app import running_watcher
 from watcher.database import LedgerInUse
 from watcher.settings import WatcherSettings

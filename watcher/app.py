@@ -15,6 +15,8 @@ from aiohttp import web
 
 from core import damage
 from core.decoding import Decoder, decoder_of
+from core.gate import Gate
+from core.hosts import KnownHosts
 from core.metrics import measure_disk, service_registry
 from core.ports import Catalog, Embedder, VectorStore
 from watcher import jobs, probe
@@ -64,11 +66,12 @@ async def running_watcher(
         registry = parts.metrics.registry
         measure_disk(registry, settings.data_dir)
         index = IndexMetrics(registry, vectors)
+        gate = Gate(KnownHosts(listens_on=settings.host, allowed=settings.allowed_hosts))
         stack.push_async_callback(parts.sweeper.finish)
         await _start(stack, settings, parts)
         stack.callback(catalog.note_draining)
         log.info("watcher_started", folder=parts.folder.root.name, observer=parts.observer.kind, images_recovered=recovered)
-        yield RunningWatcher(catalog, make_app(catalog, parts.metrics, index))
+        yield RunningWatcher(catalog, make_app(catalog, parts.metrics, index, gate))
 
 
 def _assemble(

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from core.catalog_client import SEGMENTS, NoticeRequest, SegmentRequest
 from core.errors import InvalidRequest
+from core.gate import Gate
 from core.schemas import Health
 from core.web import json_answer, make_application, metrics_route, read_json
 from watcher.catalog import FolderCatalog
@@ -65,10 +66,10 @@ class Routes:
         return await self._render(request)
 
 
-def make_app(catalog: FolderCatalog, metrics: IngestionMetrics, index: IndexMetrics) -> web.Application:
+def make_app(catalog: FolderCatalog, metrics: IngestionMetrics, index: IndexMetrics, gate: Gate) -> web.Application:
     """The watcher's HTTP side."""
     routes = Routes(catalog, metrics, index)
-    app = make_application("watcher", metrics.registry, client_max_size=_LARGEST_BODY, routine=("/v1/status",))
+    app = make_application("watcher", metrics.registry, gate=gate, client_max_size=_LARGEST_BODY, routine=("/v1/status",))
     app.add_routes(
         [
             web.get("/v1/status", routes.status),

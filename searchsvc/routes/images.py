@@ -27,7 +27,7 @@ _SEGMENT_NUMBER = re.compile(r"[0-9]{1,6}")
 
 _FILE_HEADERS: dict[str, str] = {
     hdrs.CACHE_CONTROL: "private, no-cache",
-    hdrs.CONTENT_SECURITY_POLICY: "default-src 'none'; sandbox",
+    hdrs.CONTENT_SECURITY_POLICY: "default-src 'none'; frame-ancestors 'none'; sandbox",
 }
 _DERIVED_HEADERS: dict[str, str] = {hdrs.CACHE_CONTROL: "private, max-age=31536000, immutable"}
 """Named after the bytes that they derive from, so they never change."""

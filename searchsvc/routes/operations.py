@@ -8,7 +8,8 @@ from contextlib import aclosing, suppress
 from aiohttp import hdrs, web
 
 from core.errors import InvalidRequest
-from core.web import json_answer, problem, request_id_of
+from core.problems import problem
+from core.web import json_answer, request_id_of
 from searchsvc.schemas import Liveness
 from searchsvc.services import SERVICES
 from searchsvc.urls import API

@@ -65,7 +65,10 @@ def routes(openapi_document: str, *, executor: Executor, page: Path = _PAGE) -> 
         ),
         web.get("/docs/files/{name}", docs),
         web.get("/redoc", _serve_text(_REDOC, "text/html", policy=_DOCS_POLICY)),
-        web.get("/openapi.json", _serve_text(openapi_document, "application/json", policy="default-src 'none'")),
+        web.get(
+            "/openapi.json",
+            _serve_text(openapi_document, "application/json", policy="default-src 'none'; frame-ancestors 'none'"),
+        ),
     ]
 
 

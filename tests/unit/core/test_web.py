@@ -31,9 +31,14 @@ from core.errors import (
     UnsupportedMediaType,
     VectorsUnavailable,
 )
+from core.gate import Gate
+from core.hosts import KnownHosts
 
 Client = TestClient[web.Request, web.Application]
 ClientFactory = Callable[[web.Application], Awaitable[Client]]
+
+
+GATE = Gate(KnownHosts(listens_on="127.0.0.1", allowed=["x"]))
 
 
 class Body(BaseModel):
@@ -43,7 +48,7 @@ class Body(BaseModel):
 
 
 async def _client(aiohttp_client: ClientFactory, handler: ours.Handler, registry: CollectorRegistry | None = None) -> Client:
-    app = ours.make_application("test", registry or CollectorRegistry(), client_max_size=1000, routine=("/polled",))
+    app = ours.make_application("test", registry or CollectorRegistry(), gate=GATE, client_max_size=1000, routine=("/polled",))
     app.router.add_post("/things/{name}", handler)
     app.router.add_route("*", "/polled{name:.*}", handler)
     return await aiohttp_client(app)
@@ -232,7 +237,7 @@ async def test_one_who_leaves_a_stream_has_got_an_answer_and_one_who_leaves_befo
             ended.set()
         return response
 
-    app = ours.make_application("test", CollectorRegistry(), client_max_size=1000)
+    app = ours.make_application("test", CollectorRegistry(), gate=GATE, client_max_size=1000)
     app.router.add_get("/stream", handler)
     server = TestServer(app)
     await server.start_server()

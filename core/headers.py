@@ -1,4 +1,4 @@
-"""Headers that every answer carries, errors included."""
+"""Headers that every answer of every service carries, errors included."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ _ALWAYS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
     "X-Frame-Options": "DENY",
     hdrs.CONTENT_SECURITY_POLICY: "default-src 'none'; frame-ancestors 'none'",
     hdrs.CACHE_CONTROL: "no-store",
 }
 
 
-async def add_security_headers(_: web.Request, response: web.StreamResponse) -> None:
-    """For `on_response_prepare`; what a route set itself stays."""
+def add_security_headers(response: web.StreamResponse) -> None:
+    """What a route set itself stays."""
     for name, value in _ALWAYS.items():
         response.headers.setdefault(name, value)
+    response.headers[hdrs.SERVER] = "imagesearch"  # aiohttp's tells its version and Python's

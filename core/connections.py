@@ -1,0 +1,179 @@
+"""Connections of a service: bounded in number, and each one given up that does not get on. aiohttp itself waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.web_request import BaseRequest
+
+from core.errors import StalledRequest
+from core.headers import add_security_headers
+from core.pace import Pace, PaceLimits, Stall
+from core.problems import problem
+
+log = structlog.get_logger()
+
+_KEEPALIVE_S = 75.0
+"""Longer than proxies keep a connection, so that they close it and never send into one that is just being closed."""
+_BUSY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nRetry-After: 5\r\nConnection: close\r\n"
+    b'\r\n{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"too many connections","code":"overloaded",'
+    b'"request_id":""}'
+)
+
+
+class Connections:
+    """All of one listener's. A new one beyond `most` takes the place of that which has waited longest without asking anything."""
+
+    def __init__(self, server: web.Server, *, most: int, limits: PaceLimits) -> None:
+        self._server = server
+        self._most = most
+        self._limits = limits
+        self._open: set[Connection] = set()
+
+    def __call__(self) -> Connection:
+        """For `loop.create_server`."""
+        return Connection(self._server, self, self._limits)
+
+    def admit(self, connection: Connection) -> bool:
+        if len(self._open) >= self._most:
+            idle = [other for other in self._open if not other.pace.answering]
+            if not idle:
+                return False
+            min(idle, key=lambda other: other.idle_since).drop()
+        self._open.add(connection)
+        return True
+
+    def forget(self, connection: Connection) -> None:
+        self._open.discard(connection)
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Give up what stalls, for as long as the context lasts."""
+        sweeping = asyncio.create_task(self._sweep(), name="connections")
+        try:
+            yield
+        finally:
+            sweeping.cancel()
+            await asyncio.wait([sweeping])
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        before = loop.time()
+        while True:
+            await asyncio.sleep(self._limits.look_every_s)
+            now = loop.time()
+            stalls = Counter(stall for connection in tuple(self._open) if (stall := connection.checked(now, now - before)))
+            before = now
+            if stalls:
+                log.info("connections_dropped", **{stall.value: count for stall, count in stalls.items()})
+
+
+class Connection(web.RequestHandler):
+    """aiohttp's, with a pace."""
+
+    __slots__ = ("_accepted", "_body", "_connections", "_wire", "idle_since", "pace")
+
+    def __init__(self, server: web.Server, connections: Connections, limits: PaceLimits) -> None:
+        loop = asyncio.get_running_loop()
+        super().__init__(server, loop=loop, access_log=None, keepalive_timeout=_KEEPALIVE_S)  # type: ignore[arg-type]
+        self._connections = connections
+        self._accepted = False
+        self._wire: asyncio.Transport | None = None
+        self._body: Any = None
+        self.pace = Pace(limits, loop.time())
+        self.idle_since = loop.time()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - of a TCP server
+        self._wire = transport
+        self._accepted = self._connections.admit(self)
+        if self._accepted:
+            super().connection_made(transport)
+        else:
+            transport.write(_BUSY)
+            transport.close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._connections.forget(self)
+        if self._accepted:
+            super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._accepted:
+            self.pace.took(len(data), self._loop.time())
+            super().data_received(data)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.pace.answer_waits(self._loop.time())
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.pace.answer_waits(None)
+
+    def request_began(self, request: web.Request) -> None:
+        self._body = request.content
+        self.pace.request_began(self._loop.time())
+
+    def request_ended(self) -> None:
+        self.pace.request_ended()
+        if self._body is not None and self._body.exception() is not None:
+            self._body.feed_eof()  # or aiohttp reads on, for what may still come
+        self._body = None
+        self.idle_since = self._loop.time()
+
+    def drop(self) -> None:
+        if self._wire is not None:
+            self._wire.abort()
+        self._connections.forget(self)
+
+    def checked(self, now: float, elapsed_s: float) -> Stall | None:
+        """What the connection was given up for just now, if it was."""
+        wire = self._wire
+        if wire is None:
+            return None
+        if wire.is_closing():
+            self.pace.ending(now)
+        if self._body is not None and self._body.is_eof():
+            self.pace.body_complete()
+        elif not wire.is_closing() and not wire.is_reading():
+            self.pace.body_unread_for(elapsed_s)
+        stall = self.pace.stall(now)
+        if stall is Stall.BODY and self._body is not None and self._body.exception() is None:
+            self._tell_reader()
+        elif stall is not None:
+            self.drop()
+        return stall
+
+    def _tell_reader(self) -> None:
+        """Whoever reads the body hears of it and can still answer; nothing more is taken. Who does not, is dropped by the next look."""
+        self.close()
+        self._body.set_exception(StalledRequest("the request came too slowly to wait for"))
+
+    def handle_error(
+        self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """What is no HTTP, or too long. aiohttp's own would repeat what was sent, keys included, in the answer and in the log."""
+        request_id = uuid4().hex
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun already")
+        if status >= 500:
+            log.error("request_failed", request_id=request_id, exc_info=exc)
+            told = "something went wrong on our side; the request id finds it in the log"
+        else:
+            status = 431 if isinstance(exc, LineTooLong) else status
+            told = "the address or a header is longer than allowed" if status == 431 else "this is not valid HTTP"
+            log.info("request_unreadable", request_id=request_id, status=status, error=type(exc).__name__)
+        answer = problem(status, told, request_id=request_id, headers={"X-Request-ID": request_id})
+        add_security_headers(answer)
+        answer.force_close()
+        return answer
