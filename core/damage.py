@@ -39,6 +39,11 @@ def move_into(folder: Path, found: Iterable[Path]) -> None:
     files.sync([folder, folder.parent])
 
 
+def name_of(folder: Path) -> str:
+    """Whose damage such a folder holds."""
+    return folder.name.rpartition(_MARK)[0]
+
+
 def begun(name: Path) -> list[Path]:
     """Folders of repairs of `name` that were not concluded, oldest first."""
     return [folder for folder in _folders(name) if not (folder / _NOTE).is_file()]
@@ -49,8 +54,7 @@ def conclude(folder: Path, part: StatePart, detail: str, *, keep: int) -> None:
     repair = Repair(part=part, found_at=datetime.now(UTC), detail=detail, kept_as=folder.name)
     files.write_durably(folder / _NOTE, repair.model_dump_json().encode())
     log.error("state_repaired", part=part.value, detail=detail, kept_as=folder.name)
-    name, _, _ = folder.name.rpartition(_MARK)
-    for old in _folders(folder.with_name(name))[:-keep]:
+    for old in _folders(folder.with_name(name_of(folder)))[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
         log.info("damaged_files_removed", name=old.name)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -30,8 +31,10 @@ from core.schemas import Space, Vector
 from core.vectors.checks import batches_of, checked_facet, checked_vector, narrowing_where
 from core.vectors.edge_config import search_params
 from core.vectors.edge_filters import edge_filter
+from core.vectors.edge_gate import Held
 from core.vectors.edge_growth import IndexGrowth
-from core.vectors.edge_shards import EdgeShards, Shard, add_index, missing_indexes, open_files, sync_files
+from core.vectors.edge_shard import Shard
+from core.vectors.edge_shards import EdgeShards, add_index, missing_indexes, open_files, sync_files
 from core.vectors.storage import PLAIN, VectorStorage
 
 log = structlog.get_logger()
@@ -41,6 +44,7 @@ T = TypeVar("T")
 _FACET_VALUES = 10_000
 _PAGE = 4096
 _PAGE_WITH_PAYLOAD = 256  # 2 ms with a mask in each payload
+_GATE_POLL_S = 0.02
 _KEPT_HITS = 4096  # of all answers that are kept; 8 MiB with a mask in each payload
 
 _Asked = tuple[str, bytes, Where, int, int, float | None]
@@ -62,7 +66,7 @@ class EdgeStore:
     ) -> None:
         """`index_from` is how many points without an index are worth building one."""
         self._shards = EdgeShards(folder, storage)
-        self._growth = IndexGrowth(self._shards, self._run, index_from=index_from, storage=storage)
+        self._growth = IndexGrowth(self._shards, self._run, self._run_gated, index_from=index_from, storage=storage)
         self._search = search_params(storage)
         self._answers: LRUCache[_Asked, _Answer] = LRUCache(_KEPT_HITS, getsizeof=lambda answer: 1 + len(answer[1]))
         self._lock_wait_s = lock_wait_s
@@ -103,14 +107,28 @@ class EdgeStore:
             self._shards.doubt()
             raise
 
+    async def _write(self, shard: Shard, call: Callable[[], T]) -> T:
+        """One call that changes the shard's files, as soon as nobody copies them."""
+        while True:
+            await shard.until_writable()
+            with suppress(Held):
+                return await self._run(lambda: self._shards.through_gate(call))
+            await asyncio.sleep(_GATE_POLL_S)
+
+    async def _run_gated(self, call: Callable[[], T]) -> T:
+        """A change that keeps others from writing, and waits for nothing but the gate."""
+        while True:
+            with suppress(Held):
+                return await self._run(lambda: self._shards.through_gate(call))
+            await asyncio.sleep(_GATE_POLL_S)
+
     async def ping(self) -> None:
         await self._run(lambda: [shard.engine.info() for shard in self._shards.all()])
 
     async def ensure(self, space: Space) -> None:
         shard = await self._run(lambda: self._shards.ensure(space.collection, space.dim))
         for key in await self._run(lambda: missing_indexes(shard.engine)):
-            await shard.until_writable()
-            await self._run(lambda key=key: add_index(shard.engine, key))  # type: ignore[misc]
+            await self._write(shard, lambda key=key: add_index(shard.engine, key))  # type: ignore[misc]
 
     async def collections(self) -> list[str]:
         return await self._run(self._shards.names)
@@ -122,8 +140,7 @@ class EdgeStore:
         for point in points:
             checked_vector(point.vector, shard.dim)
         for batch in batches_of(points, shard.dim):
-            await shard.until_writable()
-            await self._run(partial(_upsert, shard, batch))
+            await self._write(shard, partial(_upsert, shard, batch))
         self._growth.consider(shard)
 
     async def query(
@@ -199,8 +216,7 @@ class EdgeStore:
     async def _update(self, collection: str, operation: edge.UpdateOperation, selection: edge.Filter) -> None:
         shard = self._shards.get(collection)
         if shard is not None:
-            await shard.until_writable()
-            await self._run(lambda: shard.write(operation, where=selection))
+            await self._write(shard, lambda: shard.write(operation, where=selection))
 
     async def count(self, collection: str, *, where: Where = ANYTHING) -> int:
         request = edge.CountRequest(exact=True, filter=edge_filter(where))
@@ -228,8 +244,7 @@ class EdgeStore:
             await self._sync(shard.journal_files)
             if await self._run(shard.journal_bytes) > self._journal_limit_bytes:
                 await self._sync(shard.stored_files)  # leaves less to write to the flush, which stops every thread
-                await shard.until_writable()
-                await self._run(lambda shard=shard: shard.engine.flush())  # type: ignore[misc]
+                await self._write(shard, lambda shard=shard: shard.engine.flush())  # type: ignore[misc]
                 log.info("journal_trimmed", collection=shard.collection)
 
     async def settled(self) -> None:

@@ -22,7 +22,8 @@ import qdrant_edge as edge
 import structlog
 
 from core.vectors.edge_index import BUILT, COPIED
-from core.vectors.edge_shards import EdgeShards, Shard, add_index, missing_indexes, open_files, sync_files
+from core.vectors.edge_shard import Shard
+from core.vectors.edge_shards import EdgeShards, add_index, missing_indexes, open_files, sync_files
 from core.vectors.storage import VectorStorage
 
 log = structlog.get_logger()
@@ -49,11 +50,17 @@ class OnEngine(Protocol):
 
 
 class IndexGrowth:
-    """Builds indexes in the background, one at a time. `index_from` is how many points without an index are worth one."""
+    """Builds indexes in the background, one at a time. `index_from` is how many points without an index are worth one.
 
-    def __init__(self, shards: EdgeShards, run: OnEngine, *, index_from: int, storage: VectorStorage) -> None:
+    `run_gated` waits while another process copies the shards.
+    """
+
+    def __init__(
+        self, shards: EdgeShards, run: OnEngine, run_gated: OnEngine, *, index_from: int, storage: VectorStorage
+    ) -> None:
         self._shards = shards
         self._run = run
+        self._run_gated = run_gated
         self._index_from = index_from
         self._storage = storage
         self._building: asyncio.Task[None] | None = None
@@ -134,7 +141,7 @@ class IndexGrowth:
             await self._run(engine.close)
             raise
         old = shard.path, shard.engine
-        await self._run(lambda: self._shards.switch(shard, target, engine))
+        await self._run_gated(lambda: self._shards.switch(shard, target, engine))
         shard.writable.set()
         await self._run(old[1].close)
         await asyncio.to_thread(shutil.rmtree, old[0], ignore_errors=True)  # what stays is swept at the next start

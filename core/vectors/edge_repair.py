@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -39,13 +40,30 @@ def wrong_with(path: Path, found: Found) -> str | None:
     return outcome.wrong
 
 
-def set_aside(path: Path, collection: str, wrong: str, *, rescued: Path, storage: VectorStorage) -> bool:
-    """Move a damaged shard out of the way and tell it. Returns whether what could be read of it lies at `rescued` now."""
-    aside = damage.set_aside(path.with_name(collection), [path])
-    outcome = _asked("rescue", aside / path.name, str(rescued), storage.quantization, str(storage.on_disk)) or Outcome()
-    detail = f"{collection}: {wrong}; {outcome.points} of its points were taken over, what is missing is analysed again"
+def set_aside(path: Path, collection: str) -> Path:
+    """Move a damaged shard out of the way. Returns the folder that it lies in now."""
+    return damage.set_aside(path.with_name(collection), [path])
+
+
+def begun(folder: Path) -> list[tuple[Path, str]]:
+    """Repairs that a crash broke off, as folder and collection."""
+    return [(aside, damage.name_of(aside)) for aside in damage.begun(folder / "*")]
+
+
+def rescued(aside: Path, target: Path, storage: VectorStorage) -> int:
+    """Write what can be read into a new shard at `target`. Returns how many points that is; none, and there is no shard."""
+    shutil.rmtree(target, ignore_errors=True)
+    found = [
+        _asked("rescue", path, str(target), storage.quantization, str(storage.on_disk))
+        for path in aside.iterdir()
+        if path.is_dir()
+    ]
+    return sum(outcome.points for outcome in found if outcome is not None)
+
+
+def conclude(aside: Path, wrong: str, points: int) -> None:
+    detail = f"{damage.name_of(aside)}: {wrong}; {points} of its points were taken over, what is missing is analysed again"
     damage.conclude(aside, StatePart.VECTORS, detail, keep=_KEPT_DAMAGED)
-    return outcome.points > 0
 
 
 def clear_away(path: Path) -> None:
@@ -53,14 +71,6 @@ def clear_away(path: Path) -> None:
     aside = damage.set_aside(path, [path])
     detail = f"{path.name}: most of its files were gone; it is made anew and everything is analysed again"
     damage.conclude(aside, StatePart.VECTORS, detail, keep=_KEPT_DAMAGED)
-
-
-def conclude_broken_off(folder: Path) -> None:
-    """Repairs that a crash ended: what they set aside is told of, and comes back from the watched folder."""
-    for aside in damage.begun(folder / "*"):
-        damage.conclude(
-            aside, StatePart.VECTORS, "a repair was broken off; what is missing is analysed again", keep=_KEPT_DAMAGED
-        )
 
 
 def _asked(mode: str, path: Path, *more: str) -> Outcome | None:

@@ -9,7 +9,6 @@ A collection begins in a folder of its name. Each index that is built (`core.vec
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import fcntl
 import json
@@ -17,12 +16,11 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
-from uuid import UUID, uuid4
+from typing import IO, TypeVar
+from uuid import uuid4
 
 import qdrant_edge as edge
 import structlog
@@ -34,16 +32,21 @@ from core.room import LEAST_FREE_BYTES, check_room
 from core.seals import Seal
 from core.vectors import edge_repair
 from core.vectors.edge_config import shard_config
+from core.vectors.edge_gate import Held, WriteGate
+from core.vectors.edge_shard import Shard
 from core.vectors.storage import VectorStorage
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _UNFINISHED = ".creating-"
 _READY = ".ready"
 _SEAL = ".seal"
-_PAGE = 4096
 _LOCK_POLL_S = 0.05
+_OPEN_WAIT_S = 60.0
+_CLOSE_WAIT_S = 4.0
 _WHAT = "the vectors"
 _ROOM_TO_OPEN = 16 * 2**20
 _ROOM_TO_CREATE = LEAST_FREE_BYTES + 128 * 2**20
@@ -57,88 +60,6 @@ _SCHEMA: dict[IndexType, edge.PayloadSchemaType | edge.KeywordIndexParams] = {
 }
 
 
-@dataclass(slots=True)
-class Shard:
-    """A loaded collection. What changes when another generation takes over, and `touched`, belong to the engine's thread."""
-
-    collection: str
-    path: Path
-    dim: int
-    engine: edge.EdgeShard
-    indexed: int = 0
-    """Points that the index holds."""
-    unindexed: int = 0
-    """Points beside it, at least: a search compares each of them."""
-    left_unindexed: int = 0
-    """Those that the last build left so."""
-    touched: set[str] | None = None
-    """Ids of what was written since a copy was made; None while there is none."""
-    state: object = field(default_factory=object)
-    """Another one whenever an answer may differ from an earlier one."""
-    writable: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def __post_init__(self) -> None:
-        self.writable.set()
-        self.count()
-
-    async def until_writable(self) -> None:
-        while not self.writable.is_set():
-            await self.writable.wait()
-
-    def count(self) -> None:
-        info = self.engine.info()
-        self.indexed = info.indexed_vectors_count
-        self.unindexed = max(0, info.points_count - self.indexed)
-
-    def record(self) -> None:
-        """Remember from now on what is written."""
-        self.touched = set()
-
-    def taken(self) -> list[str]:
-        """What was written since, and from now on anew."""
-        ids, self.touched = sorted(self.touched or ()), set()
-        return ids
-
-    def write(
-        self, operation: edge.UpdateOperation, *, ids: Sequence[str] | None = None, where: edge.Filter | None = None
-    ) -> None:
-        """Update the points of these ids, or those that `where` lets through. Raises StorageFull."""
-        check_room(self.path, _WHAT)
-        if self.touched is not None:
-            self.touched.update(ids if ids is not None else self._ids(where))
-        self.state = object()
-        self.engine.update(operation)
-        self.unindexed += len(ids or ())
-
-    def _ids(self, where: edge.Filter | None) -> Iterator[str]:
-        start: int | UUID | str | None = None
-        while True:
-            request = edge.ScrollRequest(offset=start, limit=_PAGE, filter=where, with_payload=False, with_vector=False)
-            page, start = self.engine.scroll(request)
-            yield from (str(point.id) for point in page)
-            if start is None:
-                return
-
-    def journal_files(self) -> list[Path]:
-        journal = self.path / "wal"
-        return [journal, *(path for path in journal.iterdir() if path.is_file())]
-
-    def journal_bytes(self) -> int:
-        """Bytes of the journal that occupy the disk; its files are longer, and sparse."""
-        return sum(path.stat().st_blocks * 512 for path in self.journal_files())
-
-    def disk_bytes(self) -> int:
-        """Bytes of all of its files that occupy the disk. Reads the folder only, so it may run beside the engine."""
-        occupied = 0
-        for path in self.path.rglob("*"):
-            with suppress(OSError):  # the engine replaces its files as it works
-                occupied += path.stat().st_blocks * 512
-        return occupied
-
-    def stored_files(self) -> list[Path]:
-        return [path for path in (self.path / "segments").rglob("*") if path.is_file()]
-
-
 class EdgeShards:
     """Opens, creates and closes the shards of one folder."""
 
@@ -146,6 +67,7 @@ class EdgeShards:
         self._folder = folder
         self._storage = storage
         self._lock: IO[str] | None = None
+        self._gate: WriteGate | None = None
         self._shards: dict[str, Shard] = {}
         self._doubted = False
 
@@ -159,44 +81,73 @@ class EdgeShards:
         with ExitStack() as undo:
             undo.callback(self.close)
             self._lock = _lock(self._folder / ".lock", wait_s=lock_wait_s)
-            self._sweep()
-            edge_repair.conclude_broken_off(self._folder)
-            for collection, path in sorted(self._standing().items()):
-                shard = self._opened(path, collection)
-                if shard is not None:
-                    self._shards[collection] = shard
+            self._gate = WriteGate(self._folder)
+            with self._gate.writing(wait_s=_OPEN_WAIT_S):
+                self._sweep()
+                for collection, path in sorted(standing(self._folder).items()):
+                    self._open(path, collection)
+                for aside, collection in edge_repair.begun(self._folder):
+                    self._replace(aside, collection, "its repair was broken off")
             undo.pop_all()
 
-    def _opened(self, path: Path, collection: str) -> Shard | None:
-        """None where nothing is left of it: the collection is made anew, and filled, like one that never was."""
+    def through_gate(self, call: Callable[[], T]) -> T:
+        """A change of the files. Raises Held, and VectorsUnavailable when the store is closed."""
+        if self._gate is None:
+            raise VectorsUnavailable("The vectors are closed")
+        with self._gate.writing():
+            return call()
+
+    def _open(self, path: Path, collection: str) -> None:
         seal = self._seal(path)
         wrong = edge_repair.wrong_with(path, seal.found(_files_of(path)))
         seal.remove()
         try:
             if wrong is None:
-                return _load(path, collection)
+                self._shards[collection] = _load(path, collection)
+                return
         except VectorsUnavailable:
             wrong = "it cannot be loaded"
-        rescued = self._workplace(collection)
-        any_left = edge_repair.set_aside(path, collection, wrong, rescued=rescued, storage=self._storage)
-        self._ready(path).unlink(missing_ok=True)
-        return self._placed_first(collection, rescued) if any_left else None
+        aside = edge_repair.set_aside(path, collection)
+        _ready(path).unlink(missing_ok=True)
+        self._replace(aside, collection, wrong)
+
+    def _replace(self, aside: Path, collection: str, wrong: str) -> None:
+        """Where nothing can be read of it, the collection is made anew, and filled, like one that never was."""
+        points = 0
+        if collection not in self._shards:
+            rescued = self._workplace(collection)
+            points = edge_repair.rescued(aside, rescued, self._storage)
+            if points:
+                self._shards[collection] = self._placed_first(collection, rescued)
+        edge_repair.conclude(aside, wrong, points)
 
     def close(self) -> None:
         """Write everything to the disk and give the folder free."""
         with ExitStack() as stack:  # one that fails keeps none of the others from being closed
-            if self._lock is not None:
-                stack.callback(self._lock.close)
-            for shard in self._shards.values():
-                stack.callback(self._closed, shard)
-            self._shards, self._lock = {}, None
+            for held in (self._lock, self._gate):
+                if held is not None:
+                    stack.callback(held.close)
+            shards, gate, flushing = list(self._shards.values()), self._gate, False
+            self._shards, self._lock, self._gate = {}, None, None
+            if gate is not None and shards:
+                with suppress(Held):  # what is not flushed lies in the journal, as after a kill
+                    stack.enter_context(gate.writing(wait_s=_CLOSE_WAIT_S))
+                    stack.callback(self._seal_all, shards)
+                    flushing = True
+            for shard in shards:
+                stack.callback(shard.engine.close)
+                if flushing:
+                    stack.callback(self._flush, shard)
 
-    def _closed(self, shard: Shard) -> None:
+    def _flush(self, shard: Shard) -> None:
         try:
             shard.engine.flush()
-        finally:
-            shard.engine.close()
-        if not self._doubted:
+        except BaseException:
+            self.doubt()
+            raise
+
+    def _seal_all(self, shards: Sequence[Shard]) -> None:
+        for shard in shards if not self._doubted else ():
             self._seal(shard.path).set(_files_of(shard.path))
 
     def doubt(self) -> None:
@@ -256,51 +207,49 @@ class EdgeShards:
         """Give a generation that was built its name; it does not hold yet."""
         _, generation = _generation_of(shard.path.name)
         path = self._folder / f"{shard.collection}@{generation + 1}"
-        self._ready(path).unlink(missing_ok=True)  # of a switch that failed midway
+        _ready(path).unlink(missing_ok=True)  # of a switch that failed midway
         shutil.rmtree(path, ignore_errors=True)
         return built.rename(path)
 
     def switch(self, shard: Shard, path: Path, engine: edge.EdgeShard) -> None:
         """Let another generation, which is complete and on the disk, be the collection from now on."""
-        before = self._ready(shard.path)
-        self._ready(path).touch()
+        before = _ready(shard.path)
+        _ready(path).touch()
         sync_files(open_files([self._folder]))
         shard.path, shard.engine, shard.touched, shard.state = path, engine, None, object()
         shard.count()
         shard.left_unindexed = shard.unindexed
         before.unlink(missing_ok=True)
 
-    def _ready(self, path: Path) -> Path:
-        return self._folder / f"{path.name}{_READY}"
-
     def _seal(self, path: Path) -> Seal:
         return Seal(self._folder / f"{path.name}{_SEAL}")
-
-    def _standing(self) -> dict[str, Path]:
-        """The generation that holds, by collection. Where none does, a marker was lost: then it is the newest."""
-        standing: dict[str, tuple[bool, int, Path]] = {}
-        for path in self._folder.iterdir():
-            collection, generation = _generation_of(path.name)
-            if _holds_shard(path, collection):
-                found = (generation == 0 or self._ready(path).exists(), generation, path)
-                standing[collection] = max(standing.get(collection, found), found)
-        return {collection: path for collection, (_, _, path) in standing.items()}
 
     def _sweep(self) -> None:
         """Remove what was not finished, and generations that no longer hold."""
         for path in self._folder.glob(f"{_UNFINISHED}*"):
             shutil.rmtree(path)
             log.info("unfinished_collection_removed", name=path.name)
-        standing = self._standing()
+        held = standing(self._folder)
         for path in sorted(self._folder.iterdir()):
             collection, _ = _generation_of(path.name)
-            if _holds_shard(path, collection) and path != standing.get(collection):
+            if _holds_shard(path, collection) and path != held.get(collection):
                 shutil.rmtree(path)
                 log.info("left_over_generation_removed", name=path.name)
         for suffix in (_READY, _SEAL):
             for marker in self._folder.glob(f"*{suffix}"):
                 if not (self._folder / marker.name.removesuffix(suffix)).exists():
                     marker.unlink()
+
+
+def standing(folder: Path) -> dict[str, Path]:
+    """The generation that holds, by collection. Where none does, a marker was lost: then it is the newest."""
+    newest: dict[str, tuple[bool, int, Path]] = {}
+    for path in folder.iterdir():
+        collection, generation = _generation_of(path.name)
+        if _holds_shard(path, collection):
+            found = (generation == 0 or _ready(path).exists(), generation, path)
+            newest[collection] = max(newest.get(collection, found), found)
+    return {collection: path for collection, (_, _, path) in newest.items()}
 
 
 def missing_indexes(engine: edge.EdgeShard) -> list[str]:
@@ -355,6 +304,11 @@ def _until(deadline: float) -> Iterator[None]:
     while time.monotonic() < deadline:
         time.sleep(_LOCK_POLL_S)
         yield
+
+
+def _ready(path: Path) -> Path:
+    """The marker by which this generation holds."""
+    return path.with_name(f"{path.name}{_READY}")
 
 
 def _generation_of(folder: str) -> tuple[str, int]:

@@ -13,6 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from core import damage
+from core.vectors.edge import EdgeStore
 from tests.e2e.agreement import disagreements
 from tests.ram import ram_folder
 from tests.state.damage import HARMS
@@ -145,3 +146,28 @@ async def test_after_a_clean_end_nothing_is_read_through(templates: Templates, r
             await house.indexed(watcher, vectors)
     assert not [line for line in logs if line["event"] in {"vectors_checked", "state_repaired"}]
     assert damage.repairs(house.state, house.state / "vectors") == ()
+
+
+async def test_a_repair_that_is_killed_midway_is_gone_through_again(
+    templates: Templates, ram: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = templates.houses["closed well"].copy(ram / "house")
+    HARMS["garbage_at_the_head"](house.state / "vectors" / "clip" / "wal" / "open-1", random.Random(SEED))
+
+    class Killed(BaseException):
+        pass
+
+    def dies(*_: object) -> None:
+        raise Killed
+
+    for at in ("rescued", "conclude"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"core.vectors.edge_repair.{at}", dies)
+            with pytest.raises(Killed):
+                async with EdgeStore(house.state / "vectors"):
+                    pytest.fail("it was not damaged")
+    async with house.serving() as (watcher, vectors):
+        await house.indexed(watcher, vectors)
+        assert await stored(vectors) == templates.truth
+    assert len(damage.repairs(house.state / "vectors")) == 1
+    assert sum(house.embedder.analysed.values()) == 0

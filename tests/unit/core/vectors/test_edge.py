@@ -141,7 +141,7 @@ async def test_an_interrupted_creation_leaves_nothing_that_hinders_the_next_star
         assert await store.collections() == []
         await store.ensure(SPACE)
         await store.upsert(NAME, points_of(0, 3))
-    assert sorted(path.name for path in work_folder.iterdir()) == [".lock", NAME, f"{NAME}.seal"]
+    assert sorted(path.name for path in work_folder.iterdir()) == [".lock", ".writes", NAME, f"{NAME}.seal"]
 
 
 async def test_what_is_no_shard_is_left_alone(folder: Path) -> None:
@@ -180,7 +180,7 @@ async def test_a_name_that_leaves_the_folder_is_refused(work_folder: Path, name:
             await store.ensure(Space(collection=name, model_name="CLIP", dim=4, text=True))
         assert await store.query(name, np.ones(4, np.float32)) == []
     assert [path.name for path in work_folder.iterdir()] == ["vectors"]
-    assert [path.name for path in (work_folder / "vectors").iterdir()] == [".lock"]
+    assert sorted(path.name for path in (work_folder / "vectors").iterdir()) == [".lock", ".writes"]
 
 
 @pytest.mark.parametrize("damaged", ["segments/*/segment.json", "edge_config.json", "wal/open-*"])

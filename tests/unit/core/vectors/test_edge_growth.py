@@ -22,7 +22,8 @@ from core.ports import Match, Point, Where
 from core.schemas import Space
 from core.vectors import edge_growth
 from core.vectors.edge import EdgeStore
-from core.vectors.edge_shards import EdgeShards, Shard
+from core.vectors.edge_shard import Shard
+from core.vectors.edge_shards import EdgeShards
 from core.vectors.storage import PLAIN, VectorStorage
 from tests.ram import ram_folder
 
@@ -236,14 +237,21 @@ async def test_generations_that_do_not_hold_are_removed_at_the_start(folder: Pat
     (folder / f"{NAME}@7.ready").touch()
     async with EdgeStore(folder) as store:
         assert len(await contents(store)) == 500
-    assert sorted(path.name for path in folder.iterdir()) == [".lock", f"{NAME}@1", f"{NAME}@1.ready", f"{NAME}@1.seal"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        ".lock",
+        ".writes",
+        f"{NAME}@1",
+        f"{NAME}@1.ready",
+        f"{NAME}@1.seal",
+    ]
 
 
 WRITER = """
 import asyncio, sys
 from pathlib import Path
 from core.vectors.edge import EdgeStore
-from core.vectors.edge_shards import EdgeShards, Shard
+from core.vectors.edge_shard import Shard
+from core.vectors.edge_shards import EdgeShards
 from core.vectors.storage import PLAIN, VectorStorage
 from tests.unit.core.vectors.test_edge_growth import NAME, SPACE, points_of
 
