@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import structlog
 
-from core.errors import ImageRejected, NotFound, Unavailable
+from core.errors import CatalogUnavailable, ImageRejected, NotFound, Unavailable
 from core.filenames import from_text
 from core.ports import Catalog
 from core.room import Rooms, lacks_room, storage_full
@@ -23,6 +23,7 @@ log = structlog.get_logger()
 
 _TEMPORARY_PREFIX = ".upload-"
 _TEMPORARY_SUFFIX = ".part"
+_NOT_THERE = "the watched folder is not there"
 
 FormatOf = Callable[[bytes], str]
 """Reads as much of a picture as tells that it is one; returns Pillow's name of its format. Raises ImageRejected."""
@@ -54,6 +55,7 @@ class Uploads:
         Where the index has no room for it, it is refused at once: it would lie in the folder for nobody to find.
         """
         loop = asyncio.get_running_loop()
+        await self._check_folder()
         await loop.run_in_executor(self._writing, self._rooms.check)
         within = folder_path(folder)
         image_id, image_format = await loop.run_in_executor(self._decoding, self._identify, picture)
@@ -67,6 +69,12 @@ class Uploads:
         except (Unavailable, NotFound, ImageRejected) as error:  # the file is there: the watcher finds it by itself
             log.info("upload_unannounced", path=path, error=type(error).__name__)
         return image_id
+
+    async def _check_folder(self) -> None:
+        """What is written to the empty place of a drive would be out of sight when that comes back."""
+        with contextlib.suppress(CatalogUnavailable):
+            if (await self._catalog.status()).watcher.state == "folder_missing":
+                raise Unavailable(_NOT_THERE, retry_after_s=30)
 
     def remove_leftovers(self) -> None:
         """Uploads that a power cut or a kill broke off. Blocks on the disk."""
@@ -93,7 +101,7 @@ class Uploads:
     def _write(self, picture: bytes, within: str, name: str, image_id: str) -> str:
         """Returns the path within the watched folder."""
         if not self._root.is_dir():
-            raise Unavailable("the watched folder is not there", retry_after_s=30)
+            raise Unavailable(_NOT_THERE, retry_after_s=30)
         try:
             target = self._target_folder(within)
             temporary = self._temporary(target)

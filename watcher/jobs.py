@@ -151,6 +151,16 @@ def expire(connection: sqlite3.Connection, now: float) -> int:
     ).rowcount
 
 
+def set_back(connection: sqlite3.Connection, now: float, longest_pause_s: float) -> int:
+    """What lies further ahead than it ever would was written before the clock was set back: it is due now. Returns how many."""
+    with transaction(connection):
+        pauses = connection.execute(
+            "UPDATE images SET next_attempt_at = ? WHERE state = 'pending' AND next_attempt_at > ?", (now, now + longest_pause_s)
+        )
+        graces = connection.execute("UPDATE images SET orphaned_at = ? WHERE orphaned_at > ?", (now, now))
+    return pauses.rowcount + graces.rowcount
+
+
 def has_pending(connection: sqlite3.Connection) -> bool:
     """Whether there is anything to claim, now or later."""
     (found,) = connection.execute(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -37,6 +38,7 @@ log = structlog.get_logger()
 _LONGEST_SLEEP_S = 60.0
 _FILE_CHANGED_PAUSE_S = 1.0
 _INFO_GOOD_FOR_S = 30.0
+_CLOCK_TOLERANCE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +108,10 @@ class Worker:
                 await asyncio.sleep(self._limits.retry_min_s)
 
     async def beat(self) -> None:
-        """Renew the leases of what is in flight, for ever."""
+        """Renew the leases of what is in flight, and look at the clock, for ever."""
+        ahead_s = math.inf
         while True:
+            ahead_s = await self._follow_clock(ahead_s)
             await asyncio.sleep(self._limits.lease_s / 3)
             try:
                 await self._ledger.run(jobs.renew, list(self._leases), time.time() + self._limits.lease_s)
@@ -117,6 +121,21 @@ class Worker:
                 log.warning("heartbeat_missed", why=str(error))
             except Exception:
                 log.exception("heartbeat_missed")
+
+    async def _follow_clock(self, before_s: float) -> float:
+        """How far the clock is ahead of the steady one now. At the start, and where it was set back, nothing may wait until it comes round."""
+        ahead_s = time.time() - time.monotonic()
+        if ahead_s > before_s - _CLOCK_TOLERANCE_S:
+            return ahead_s
+        try:
+            found = await self._ledger.run(jobs.set_back, time.time(), self._limits.retry_max_s)
+        except Unavailable:
+            return before_s
+        if found:
+            log.warning("clock_set_back", images=found)
+            self._changed()
+            self.wake()
+        return ahead_s
 
     async def drain(self, grace_s: float) -> None:
         """After `run` ended: what is in flight ends in time or is given back."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sqlite3
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol, Self
 
+import qdrant_edge as edge
 from PIL import Image
 
 from core.filenames import to_text
 from core.points import Kind, image_point_id, segment_point_id
-from core.ports import Payload, VectorStore
-from core.vectors.edge import EdgeStore
+from core.ports import Payload, Record
 
 _OPTIONAL = frozenset({"ignored"})
 """Reasons of files that are none of the watcher's business, whatever else is expected of the folder."""
@@ -40,19 +42,65 @@ class Truth:
         return {(path, image_id) for image_id, here in self.paths_by_image.items() for path in here}
 
 
+class Readable(Protocol):
+    """As much of a VectorStore as is looked at."""
+
+    async def collections(self) -> list[str]: ...
+
+    def scroll(self, collection: str) -> AsyncIterator[Record]: ...
+
+
+def _generation(path: Path) -> int:
+    _, _, generation = path.name.partition("@")
+    return int(generation) if generation.isdecimal() else 0
+
+
+class _EdgeReader:
+    """The shards as they lie there: nothing is checked, repaired or swept before it is read."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._shards: dict[str, edge.EdgeShard] = {}
+
+    async def __aenter__(self) -> Self:
+        for path in sorted(self._folder.iterdir(), key=_generation):
+            collection, _, generation = path.name.partition("@")
+            holds = not generation or (self._folder / f"{path.name}.ready").exists()
+            if holds and (path / "segments").is_dir() and ".damaged" not in path.name and not path.name.startswith("."):
+                self._shards[collection] = edge.EdgeShard.load(str(path))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for shard in self._shards.values():
+            shard.close()
+
+    async def collections(self) -> list[str]:
+        return sorted(self._shards)
+
+    async def scroll(self, collection: str) -> AsyncIterator[Record]:
+        start: Any = None
+        while True:
+            request = edge.ScrollRequest(offset=start, limit=1000, filter=None, with_payload=True, with_vector=False)
+            page, start = self._shards[collection].scroll(request)
+            for point in page:
+                yield Record(str(point.id), point.payload or {})
+            if start is None:
+                return
+
+
 def disagreements(
     images: Path,
     state: Path,
     *,
     failed: frozenset[str] = frozenset(),
-    vectors: AbstractAsyncContextManager[VectorStore] | None = None,
+    vectors: AbstractAsyncContextManager[Readable] | None = None,
 ) -> list[str]:
     """Every way in which ledger, vectors or thumbnails differ from the folder; `failed` are the image ids that cannot be indexed.
 
     `vectors` says where they are, if not in the state's own folder, which nobody else may have open then.
     """
     truth = Truth.of(images)
-    store = vectors or EdgeStore(state / "vectors")
+    store = vectors or _EdgeReader(state / "vectors")
     with sqlite3.connect(f"file:{state / 'ledger.sqlite3'}?mode=ro", uri=True) as ledger:
         wrong = _ledger_disagreements(truth, ledger, failed)
         segments = dict(ledger.execute("SELECT image_id, segments FROM images WHERE state = 'indexed'"))
@@ -82,7 +130,7 @@ def _ledger_disagreements(truth: Truth, ledger: sqlite3.Connection, failed: froz
 
 
 async def _vector_disagreements(
-    truth: Truth, segments: dict[str, int], vectors: AbstractAsyncContextManager[VectorStore]
+    truth: Truth, segments: dict[str, int], vectors: AbstractAsyncContextManager[Readable]
 ) -> list[str]:
     """In each collection one image point an image and as many segment points as the ledger says, which all tell the same paths."""
     wrong: list[str] = []

@@ -131,7 +131,10 @@ class Rig(Product):
             copying = ["cp", "--archive", "--sparse=always", self.state, copy]
             if subprocess.run(copying, check=False, stderr=subprocess.DEVNULL).returncode:
                 return ["state: it changes while it is looked at"]
-            return disagreements(self.images, copy, failed=failed)
+            try:
+                return disagreements(self.images, copy, failed=failed)
+            except Exception as error:  # noqa: BLE001 - the engine raises bare ones, for what was copied in the middle of a write
+                return [f"state: {error!r}"]
 
     def agree(self, *, failed: frozenset[str] = frozenset(), timeout_s: float = 40.0) -> None:
         """Wait until folder, ledger, vectors and thumbnails tell the same."""
