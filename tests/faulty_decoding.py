@@ -121,7 +121,8 @@ FAULTS: dict[str, Callable[[], None]] = {
 _upright = decode.upright
 
 
-def _upright_or_worse(image: bytes, *arguments: Any, **options: Any) -> Any:
+def upright_or_worse(image: bytes, *arguments: Any, **options: Any) -> Any:
+    """In the place of `core.decode.upright`."""
     _, mark, fault = image.rpartition(_MARK)
     if mark:
         FAULTS[fault.decode()]()
@@ -129,5 +130,5 @@ def _upright_or_worse(image: bytes, *arguments: Any, **options: Any) -> Any:
 
 
 if __name__ == "__main__":
-    decode.upright = _upright_or_worse
+    decode.upright = upright_or_worse
     decoding_process.main()
