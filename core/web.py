@@ -18,7 +18,15 @@ from pydantic import BaseModel, ValidationError
 
 from core import tracing
 from core.connections import Connection
-from core.errors import ImageSearchError, InvalidRequest, MalformedRequest, PayloadTooLarge, StalledRequest, UnsupportedMediaType
+from core.errors import (
+    ImageSearchError,
+    InvalidRequest,
+    MalformedRequest,
+    Overloaded,
+    PayloadTooLarge,
+    StalledRequest,
+    UnsupportedMediaType,
+)
 from core.gate import Gate
 from core.headers import add_security_headers
 from core.metrics import HttpMetrics
@@ -136,7 +144,9 @@ async def _answer(request: web.Request, handler: Handler, gate: Gate, request_id
         gate.check(request.method, request.headers)
         return await handler(request)
     except ImageSearchError as error:
-        if status_of(error) >= 500:
+        if status_of(error) >= 500 and not isinstance(
+            error, Overloaded
+        ):  # which the line of the request tells; there are thousands
             log.warning("request_refused", error=type(error).__name__, detail=str(error))
         answer = problem_of(error, request_id)
         if isinstance(error, StalledRequest):

@@ -20,6 +20,7 @@ from core.room import Rooms
 from core.web import make_application, metrics_route
 from searchsvc import openapi, urls
 from searchsvc.access import WriteAccess
+from searchsvc.admission import Admission
 from searchsvc.api_keys import is_short
 from searchsvc.clients import Clients
 from searchsvc.corpus import Corpus
@@ -141,6 +142,7 @@ async def _services(
     )
     services = Services(
         access=access,
+        admission=Admission(settings.max_requests),
         catalog=catalog,
         clients=Clients(root, access),
         corpus=Corpus(embedder=embedder, vectors=vectors, catalog=catalog, executor=reading),

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from core.ports import Catalog
 from searchsvc.access import WriteAccess
+from searchsvc.admission import Admission
 from searchsvc.clients import Clients
 from searchsvc.corpus import Corpus
 from searchsvc.events import StatusEvents
@@ -32,6 +33,7 @@ class Services:
     """The parts of a running search service."""
 
     access: WriteAccess
+    admission: Admission
     catalog: Catalog
     clients: Clients
     corpus: Corpus

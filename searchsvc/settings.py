@@ -63,6 +63,9 @@ class SearchSettings(FolderSettings):
         description="least cosine similarity of two pictures that `collapse` takes for one; suits `starter`",
     )
 
+    max_requests: int = Field(
+        default=64, ge=1, le=4096, description="searches and ratings answered at once; more are refused with 503"
+    )
     max_uploads: int = Field(default=8, ge=1, le=256, description="pictures received at once; more are refused with 503")
     receive_timeout_s: float = Field(default=60.0, gt=0, description="longest pause within an upload")
     query_timeout_s: float = Field(default=30.0, gt=0, description="longest time for one search")

@@ -43,6 +43,11 @@ async def create_feedback(request: web.Request) -> web.Response:
     """The order is part of the contract: not JSON 400, no valid token 401, not acceptable 422 (spends nothing), spent before 409."""
     services = request.app[SERVICES]
     document = (await read_json(request, _AnyObject)).root
+    with services.admission.place():
+        return await _created(request, services, document)
+
+
+async def _created(request: web.Request, services: Services, document: JsonObject) -> web.Response:
     claims = services.signer.verify(document.get("jwt"))
     feedback = parse(FeedbackRequest, document)
     if feedback.image_id is not None and feedback.image_id not in claims.ids:

@@ -42,11 +42,13 @@ async def _asked(request: web.Request, model: type[OptionsT]) -> AsyncIterator[t
     if request.content_type == "multipart/form-data":
         async with services.receiver.form(request, most_files=MAX_QUERY_PICTURES) as form:
             options = parse(model, options_of(model, form.fields))
-            async with asyncio.timeout(services.query_timeout_s):
-                yield options, form.files
+            with services.admission.place():
+                async with asyncio.timeout(services.query_timeout_s):
+                    yield options, form.files
         return
     if request.content_type != "application/json":
         raise UnsupportedMediaType("send words as application/json, pictures as multipart/form-data")
-    options = await read_json(request, model)
-    async with asyncio.timeout(services.query_timeout_s):
-        yield options, ()
+    options = await read_json(request, model)  # before it has a place: who sends it slowly keeps nobody else from being answered
+    with services.admission.place():
+        async with asyncio.timeout(services.query_timeout_s):
+            yield options, ()
