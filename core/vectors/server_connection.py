@@ -117,6 +117,14 @@ async def answered(call: Awaitable[T]) -> T:
     except (ResponseHandlingException, QdrantException, RuntimeError) as error:
         log.info("qdrant_unreachable", error=repr(error), cause=repr(getattr(error, "source", None)))
         raise VectorsUnavailable("Qdrant does not answer") from error
+    except (
+        AssertionError,
+        AttributeError,
+        KeyError,
+        TypeError,
+    ) as error:  # the client takes it for granted that it is Qdrant that answers
+        log.warning("qdrant_unintelligible", error=repr(error))
+        raise VectorsUnavailable("what answers for Qdrant is not Qdrant") from error
 
 
 _HTTP_OF_GRPC = {
