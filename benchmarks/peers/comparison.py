@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping, Sequence
+import statistics
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,41 +23,43 @@ _GOAL = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Ours:
-    """Pictures a second: as it is installed, in float32 as peers are, and of the loop that one would write first."""
+class Beside:
+    """Pictures a second: ours in float32, as peers are, and of the loop that one would write first."""
 
-    ingested: float
     in_float32: float
     naive: float
 
 
 def ingestion_rows(folder: Path, case: ingestion.Case, *, models_dir: Path, count: int, environments: Path) -> list[Row]:
-    """Ours, peers one after the other, ours again: what the machine does beside it falls on each alike."""
-    first, second = _two_folders(folder, count)
+    """Ours before and after each peer, so that what the machine does beside it falls on either alike."""
+    pictures = folder / "pictures"
+    photos.write(pictures, count)
+    files = sorted(pictures.iterdir())
     formats = models.write(models_dir / CLIP_ID, folder / "peers")
-    before = _ours(folder / "before", first, models_dir, case.environment)
-    naive = ingestion.loop_rate(first[:_NAIVE_PHOTOS], case.naive)
-    seen = {peer: _fastest(peer, first[0].parent, formats, environments) for peer in PEERS}
-    exact = _ours(folder / "float32", second, models_dir, {**case.environment, "MODEL_PRECISION": "fp32"})
-    after = _ours(folder / "after", second, models_dir, case.environment)
-    ours = Ours(2 / (1 / before + 1 / after), exact, naive)
-    return [ingestion_row(case.name, peer, found, ours) for peer, found in seen.items()]
+    in_float32 = _ours(folder, files, models_dir, {**case.environment, "MODEL_PRECISION": "fp32"})
+    beside = Beside(in_float32, ingestion.loop_rate(files[:_NAIVE_PHOTOS], case.naive))
+    ours, rows = [_ours(folder, files, models_dir, case.environment)], list[Row]()
+    for peer in PEERS:
+        seen = _fastest(peer, pictures, formats, environments)
+        ours.append(_ours(folder, files, models_dir, case.environment))
+        rows.append(ingestion_row(case.name, peer, seen, statistics.harmonic_mean(ours[-2:]), beside))
+    return rows
 
 
-def ingestion_row(case: str, peer: Peer, seen: Mapping[int, float] | PeerFailed, ours: Ours) -> Row:
-    """`seen`: pictures a second by number of workers."""
+def ingestion_row(case: str, peer: Peer, seen: Mapping[int, float] | PeerFailed, ingested: float, beside: Beside) -> Row:
+    """`seen`: pictures a second by number of workers; `ingested`: ours, around it."""
     name = f"ingestion, {case}: over {peer.title}"
     if isinstance(seen, PeerFailed):
         return Row(name, None, _GOAL, "higher", note=str(seen))
     workers, per_s = max(seen.items(), key=lambda one: one[1])
     detail = {
-        "ingested_per_s": ours.ingested,
-        "ingested_in_float32_per_s": ours.in_float32,
+        "ingested_per_s": ingested,
+        "ingested_in_float32_per_s": beside.in_float32,
         "peer_per_s": per_s,
-        "naive_per_s": ours.naive,
+        "naive_per_s": beside.naive,
     }
     tried = f"; fastest of {_listed(seen)} workers: {workers}" if len(seen) > 1 else ""
-    return Row(name, ours.ingested / per_s, _GOAL, "higher", detail=detail, note=f"{peer.run}{tried}. It {peer.leaves_out}")
+    return Row(name, ingested / per_s, _GOAL, "higher", detail=detail, note=f"{peer.run}{tried}. It {peer.leaves_out}")
 
 
 def search_row(folder: Path, *, models_dir: Path, count: int, ours_p50_ms: float, environments: Path) -> Row:
@@ -76,20 +79,14 @@ def search_row(folder: Path, *, models_dir: Path, count: int, ours_p50_ms: float
     return Row(name, seen["search_ms"] / ours_p50_ms, _GOAL, "higher", detail=detail, note=note)
 
 
-def _two_folders(folder: Path, count: int) -> tuple[list[Path], list[Path]]:
-    """The pictures of ingestion's own row, half and half."""
-    first, second = folder / "pictures", folder / "others"
-    photos.write(first, 2 * count)
-    second.mkdir()
-    for file in sorted(first.iterdir())[count:]:
-        shutil.move(file, second)
-    return sorted(first.iterdir()), sorted(second.iterdir())
-
-
-def _ours(folder: Path, files: Sequence[Path], models_dir: Path, environment: Mapping[str, str]) -> float:
-    with Product(folder, models_dir=models_dir, environment=environment) as product:
+def _ours(folder: Path, files: list[Path], models_dir: Path, environment: Mapping[str, str]) -> float:
+    """Pictures a second into an installation that knows none."""
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as place,
+        Product(Path(place), models_dir=models_dir, environment=environment) as product,
+    ):
         product.start_and_wait(timeout_s=600)
-        per_s = ingestion.ingestion_rate(product, list(files), before=0)
+        per_s = ingestion.ingestion_rate(product, files, before=0)
         product.interrupt(timeout_s=30)
     return per_s
 

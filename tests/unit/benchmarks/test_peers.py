@@ -14,12 +14,12 @@ from benchmarks.guard import regressions
 from benchmarks.peers import loop
 from benchmarks.peers.catalog import PEERS, RCLIP, Peer, pinned
 from benchmarks.peers.clock import Clock
-from benchmarks.peers.comparison import Ours, ingestion_row
+from benchmarks.peers.comparison import Beside, ingestion_row
 from benchmarks.peers.environment import PeerFailed, reason
 from benchmarks.peers.running import seen_by
 from benchmarks.rows import Row
 
-_OURS = Ours(ingested=60.0, in_float32=40.0, naive=10.0)
+_BESIDE = Beside(in_float32=40.0, naive=10.0)
 _TRIED = Peer("rclip", "its loop", "keeps nothing", workers=(0, 2))
 
 
@@ -108,27 +108,27 @@ def test_a_reason_is_a_line_that_fits_a_table() -> None:
 
 
 def test_the_fastest_number_of_workers_counts_and_is_named() -> None:
-    row = ingestion_row("CLIP", _TRIED, {0: 20.0, 2: 30.0}, _OURS)
+    row = ingestion_row("CLIP", _TRIED, {0: 20.0, 2: 30.0}, 60.0, _BESIDE)
     assert row.value == pytest.approx(2.0)
     assert row.detail["peer_per_s"] == 30.0
     assert "its loop; fastest of 0 and 2 workers: 2. It keeps nothing" in row.as_markdown()
     assert row.met
-    assert not ingestion_row("CLIP", _TRIED, {0: 61.0}, _OURS).met
+    assert not ingestion_row("CLIP", _TRIED, {0: 61.0}, 60.0, _BESIDE).met
 
 
 def test_a_peer_that_could_not_be_had_is_in_the_table_with_the_reason_and_counts_for_nothing(tmp_path: Path) -> None:
-    row = ingestion_row("CLIP", RCLIP, PeerFailed("not installed: no network"), _OURS)
+    row = ingestion_row("CLIP", RCLIP, PeerFailed("not installed: no network"), 60.0, _BESIDE)
     assert row.met is None
     assert row.as_markdown() == f"| ingestion, CLIP: over {RCLIP.title} | not measured | ≥ 1 x |  | not installed: no network |"
     (tmp_path / "performance.json").write_text(json.dumps({"rows": [row.as_json()]}))
-    seen = ingestion_row("CLIP", RCLIP, {0: 20.0}, _OURS)
+    seen = ingestion_row("CLIP", RCLIP, {0: 20.0}, 60.0, _BESIDE)
     assert regressions([seen], tmp_path / "performance.json") == []
     (tmp_path / "performance.json").write_text(json.dumps({"rows": [seen.as_json()]}))
     assert regressions([row], tmp_path / "performance.json") == []
 
 
 def test_a_table_with_a_peer_that_could_not_be_had_has_every_other_row_in_files_and_plot(tmp_path: Path) -> None:
-    missing = ingestion_row("CLIP", RCLIP, PeerFailed("not installed: no network"), _OURS)
+    missing = ingestion_row("CLIP", RCLIP, PeerFailed("not installed: no network"), 60.0, _BESIDE)
     facts = {"processor": "p", "cores": 2, "memory_gib": 1, "system": "s", "python": "3", "packages": {}, "load_before": 0}
     report.write(tmp_path, facts, [Row("ours", 5.0, 4.0, "higher"), missing])
     kept = json.loads((tmp_path / "performance.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
