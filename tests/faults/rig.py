@@ -19,7 +19,7 @@ from tests.e2e.product import REPOSITORY, Product, wait_for
 from tests.faults.injected import POINTS
 
 _CHILD = REPOSITORY / "tests" / "faults" / "child"
-_QUICK = {
+QUICK = {
     "SETTLE_S": "0.3",
     "TRUNCATED_AFTER_S": "0.8",
     "ORPHAN_GRACE_S": "0.2",
@@ -29,6 +29,11 @@ _QUICK = {
     "LEASE_S": "6",
     "LOG_FORMAT": "json",
 }
+
+
+def under_test(faults: Path) -> dict[str, str]:
+    """What makes a process one that `tests.faults.injected` is in, with its orders in that folder."""
+    return {"FAULTS_DIR": str(faults), "PYTHONPATH": f"{_CHILD}{os.pathsep}{REPOSITORY}"}
 
 
 class Rig(Product):
@@ -41,9 +46,8 @@ class Rig(Product):
             root,
             models_dir=root / "models",
             environment={
-                **_QUICK,
-                "FAULTS_DIR": str(self.faults),
-                "PYTHONPATH": f"{_CHILD}{os.pathsep}{REPOSITORY}",
+                **QUICK,
+                **under_test(self.faults),
                 **(environment or {}),
             },
         )
