@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import shutil
 import sys
 import time
@@ -109,7 +110,7 @@ class IndexGrowth:
         await asyncio.to_thread(_check_room, shard)
         shard.writable.clear()
         await self._run(shard.record)  # behind every write that was under way
-        kept = (str(shard.dim), self._storage.quantization, str(self._storage.on_disk))
+        kept = (str(shard.dim), self._storage.quantization, str(self._storage.on_disk), str(os.getpid()))
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "core.vectors.edge_index", str(shard.path), str(target), *kept, stdout=PIPE
         )

@@ -1,6 +1,6 @@
 """Builds the index of a Qdrant Edge shard, as a process of its own: there the engine may hold the GIL for as long as it takes.
 
-    python -m core.vectors.edge_index SOURCE TARGET DIM QUANTIZATION ON_DISK
+    python -m core.vectors.edge_index SOURCE TARGET DIM QUANTIZATION ON_DISK PARENT
 
 TARGET must not exist. The copy is kept as told, whatever the source was. Says `copied` once it needs SOURCE no more (until then nobody
 may write to it), and `built` at the end.
@@ -30,7 +30,7 @@ _PR_SET_PDEATHSIG = 1
 def main() -> None:
     source, target = map(Path, sys.argv[1:3])
     dim, quantization, on_disk = int(sys.argv[3]), cast("Quantization", sys.argv[4]), sys.argv[5] == "True"
-    end_with_parent()
+    end_with_parent(int(sys.argv[6]))
     os.nice(10)  # whoever searches or ingests comes first
     shutil.copytree(source, target)
     _say(COPIED)
@@ -41,10 +41,15 @@ def main() -> None:
     _say(BUILT)
 
 
-def end_with_parent() -> None:
-    """On Linux; elsewhere what is left behind ends when it next speaks, and is swept at the next start."""
+def end_with_parent(parent: int | None = None) -> None:
+    """On Linux; elsewhere what is left behind ends when it next speaks, and is swept at the next start.
+
+    A `parent` that died while this process was still being started sends no signal any more.
+    """
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent is not None and os.getppid() != parent:
+        sys.exit("the process that this builds an index for has ended")
 
 
 def _say(word: str) -> None:

@@ -227,7 +227,7 @@ class EdgeShards:
     def _sweep(self) -> None:
         """Remove what was not finished, and generations that no longer hold."""
         for path in self._folder.glob(f"{_UNFINISHED}*"):
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)  # its builder may be about to end; what stays goes at the next start
             log.info("unfinished_collection_removed", name=path.name)
         held = standing(self._folder)
         for path in sorted(self._folder.iterdir()):
