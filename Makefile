@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 NEEDED := $(STAMP)$(if $(LEAN),-lean)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long lint build bench lock images up down clean
+.PHONY: backup restore help run test test-long lint build bench lock images up down clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -52,6 +52,12 @@ bench: $(STAMP) ## measure it on this machine, ten minutes, into docs/performanc
 
 key: $(NEEDED) ## make an API key, and what to write into API_KEYS for it
 	@$(BIN)/python -m searchsvc.api_keys
+
+backup: $(NEEDED) ## copy what it keeps, while it runs (TO=folder, else ./backups/TIME; PICTURES=1: the watched folder, too)
+	@$(BIN)/python -m standalone.backups take $(TO) $(if $(PICTURES),--pictures)
+
+restore: $(NEEDED) ## put a backup back, while it does not run (FROM=folder; PICTURES=1: bring back missing pictures)
+	@$(BIN)/python -m standalone.backups restore $(FROM) $(if $(PICTURES),--pictures)
 
 lock: $(STAMP) ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --python-version 3.11 \

@@ -16,12 +16,19 @@ from core.seals import Found, Seal
 _BROKEN = {11, 26}
 """SQLITE_CORRUPT and SQLITE_NOTADB. What else may go wrong (no permission, no room, a lock) is nothing that a new file would cure."""
 
+RESTORING = ".restoring"
+"""In DATA_DIR while a backup is put back."""
+
 Rescue = Callable[[Path, sqlite3.Connection], str]
 """Bring what can be read in this folder into a new database. Returns, for people, what came of it. May be called again after a crash."""
 
 
 class NewerRelease(ImageSearchError):
     """A later release wrote this file; it was left as it is."""
+
+
+class RestoreBrokenOff(ImageSearchError):
+    """Half of what lies there is from a backup; nobody may start on it."""
 
 
 class KeptDatabase:
@@ -39,8 +46,10 @@ class KeptDatabase:
         self._seal = Seal(path.with_name(f"{path.name}.seal"))
 
     def open(self, rescue: Rescue, *, keep: int) -> sqlite3.Connection:
-        """Repaired where it is damaged: set aside, made anew, and told. Raises NewerRelease, sqlite3.Error, OSError."""
+        """Repaired where it is damaged: set aside, made anew, and told. Raises NewerRelease, RestoreBrokenOff, sqlite3.Error, OSError."""
         files.make_folder(self.path.parent)
+        if (self.path.parent / RESTORING).exists():
+            raise RestoreBrokenOff("a restore of DATA_DIR was broken off: run it again (make restore), it goes on where it ended")
         wound, aside = self.wound(), damage.begun(self.path)
         if wound is not None:
             aside = [*aside, self._set_aside()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -73,3 +74,31 @@ def sweep(path: Path) -> int:
                 one.unlink()
                 left += 1
     return left
+
+
+def copy_sparse(source: Path, target: Path) -> None:
+    """A new file with the bytes and times of another; its holes stay holes, and a file system that can share blocks does."""
+    with source.open("rb") as read, target.open("xb") as written:
+        size = os.fstat(read.fileno()).st_size
+        at = 0
+        while (begin := _next_bytes(read.fileno(), at, size)) < size:
+            at = min(size, os.lseek(read.fileno(), begin, os.SEEK_HOLE))
+            os.lseek(read.fileno(), begin, os.SEEK_SET)
+            os.lseek(written.fileno(), begin, os.SEEK_SET)
+            while begin < at and (copied := os.copy_file_range(read.fileno(), written.fileno(), at - begin)):
+                begin += copied
+        written.truncate(size)
+    shutil.copystat(source, target)
+
+
+def copy_tree_sparse(source: Path, target: Path) -> None:
+    """A folder into a new one."""
+    shutil.copytree(source, target, copy_function=lambda one, other: copy_sparse(Path(one), Path(other)))
+
+
+def _next_bytes(descriptor: int, at: int, size: int) -> int:
+    """Where the file's bytes go on after a hole; its end where there are none."""
+    try:
+        return os.lseek(descriptor, at, os.SEEK_DATA)
+    except OSError:  # only a hole is left
+        return size

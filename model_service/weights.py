@@ -18,6 +18,8 @@ from pathlib import Path
 
 import structlog
 
+from core.files import sync
+
 log = structlog.get_logger()
 
 ULTRALYTICS_ASSETS = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
@@ -239,6 +241,8 @@ def _download(url: str, target: Path) -> None:
                 copied += len(chunk)
         if expected and copied != expected:
             raise ValueError(f"{copied} of {expected} bytes came")
+        sync([partial])
         partial.replace(target)
+        sync([target.parent])
     finally:
         partial.unlink(missing_ok=True)

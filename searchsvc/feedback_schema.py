@@ -72,7 +72,7 @@ class FeedbackFile:
     """SQLite, whose ratings survive a power cut. Several search services may share it; who opens it alone looks whether it is whole."""
 
     def __init__(self, path: Path) -> None:
-        self._database = KeptDatabase(path, _STEPS, part=StatePart.FEEDBACK, synchronous="FULL")
+        self.database = KeptDatabase(path, _STEPS, part=StatePart.FEEDBACK, synchronous="FULL")
         self._lock_path = lock_path(path)
         self._lock: IO[bytes] | None = None
 
@@ -84,7 +84,7 @@ class FeedbackFile:
             alone = _taken(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not alone:
                 fcntl.flock(lock, fcntl.LOCK_SH)  # behind one who is repairing it
-            connection = self._database.open(rescue, keep=_KEPT_DAMAGED) if alone else self._database.connect()
+            connection = self.database.open(rescue, keep=_KEPT_DAMAGED) if alone else self.database.connect()
             fcntl.flock(lock, fcntl.LOCK_SH)
             self._lock = lock
             undo.pop_all()
@@ -94,7 +94,7 @@ class FeedbackFile:
         lock, self._lock = self._lock, None
         assert lock is not None  # noqa: S101 - it was opened
         with lock:
-            self._database.close(connection, alone=_taken(lock, fcntl.LOCK_EX | fcntl.LOCK_NB))
+            self.database.close(connection, alone=_taken(lock, fcntl.LOCK_EX | fcntl.LOCK_NB))
 
 
 def lock_path(path: Path) -> Path:

@@ -8,9 +8,10 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from uuid import uuid4
 
 import structlog
+
+from core import files
 
 log = structlog.get_logger()
 
@@ -42,9 +43,9 @@ class FileCache:
         return content
 
     def keep(self, name: str, content: bytes) -> None:
-        """Complete or not at all."""
+        """Complete or not at all, but for a power cut: who reads it looks whether it is whole."""
         path = self._path(name)
-        temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+        temporary = files.unfinished(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with self._lock:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from uuid import uuid4
 
 import structlog
 
+from core import files
 from searchsvc.keys import Key, KeyRing
 
 log = structlog.get_logger()
@@ -19,7 +18,7 @@ log = structlog.get_logger()
 SHORTEST_SAFE_BYTES = 32
 """RFC 7518, section 3.2: an HS256 key has at least the size of the hash."""
 
-_FILE_NAME = "jwt_secret"
+SECRET_NAME = "jwt_secret"  # noqa: S105 - a file's name
 _GUESSABLE_BYTES = 16
 _FEWEST_CHARACTERS = 8
 _PUBLISHED = {
@@ -55,8 +54,9 @@ def jwt_key(given: str | None, data_dir: Path) -> bytes:
 
 
 def _kept_key(data_dir: Path) -> bytes:
-    path = data_dir / _FILE_NAME
-    data_dir.mkdir(parents=True, exist_ok=True)
+    path = data_dir / SECRET_NAME
+    files.make_folder(data_dir)
+    files.sweep(path)
     for _ in range(2):
         with contextlib.suppress(FileNotFoundError):
             if key := path.read_bytes().strip():
@@ -66,20 +66,11 @@ def _kept_key(data_dir: Path) -> bytes:
                 return key
             path.unlink()  # a power cut left it empty
         _make(path)
-    raise OSError(f"{_FILE_NAME} cannot be kept in DATA_DIR")
+    raise OSError(f"{SECRET_NAME} cannot be kept in DATA_DIR")
 
 
 def _make(path: Path) -> None:
-    """Write a new key under another name and link it into place, so that no process ever reads half of one or replaces another's."""
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(SHORTEST_SAFE_BYTES) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            path.hardlink_to(temporary)
-            log.info("jwt_secret_made")
-    finally:
-        temporary.unlink()
+    """A whole key that survives a power cut, and never in the place of another process's."""
+    with contextlib.suppress(FileExistsError):
+        files.write_durably(path, f"{secrets.token_hex(SHORTEST_SAFE_BYTES)}\n".encode(), mode=0o600, replacing=False)
+        log.info("jwt_secret_made")

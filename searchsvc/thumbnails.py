@@ -66,7 +66,7 @@ class Thumbnails:
 
     def _get(self, image_id: str, paths: Sequence[str], size: int) -> bytes:
         name = _file_name(image_id, size)
-        kept = self._cache.get(name)
+        kept = _whole(self._cache.get(name))
         self._metrics.note_lookup("thumbnails", hit=kept is not None)
         if kept is not None:
             return kept
@@ -86,6 +86,12 @@ class Thumbnails:
     def _forget(self, image_id: str) -> None:
         for size in SIZES:
             self._cache.forget(_file_name(image_id, size))
+
+
+def _whole(webp: bytes | None) -> bytes | None:
+    """A power cut may leave less of a file than was written, or zeros in its place; a WEBP begins with its length."""
+    is_whole = webp is not None and webp[:4] == b"RIFF" and int.from_bytes(webp[4:8], "little") + 8 == len(webp)
+    return webp if is_whole else None
 
 
 def _file_name(image_id: str, size: int) -> str:

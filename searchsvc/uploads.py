@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import structlog
 
+from core import files
 from core.errors import CatalogUnavailable, ImageRejected, NotFound, Unavailable
 from core.filenames import from_text
 from core.ports import Catalog
@@ -106,7 +107,7 @@ class Uploads:
             target = self._target_folder(within)
             temporary = self._temporary(target)
             try:
-                _write_durably(temporary, picture)
+                files.write_new(temporary, picture)
                 final = _place(temporary, target, name, image_id, picture)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -119,7 +120,7 @@ class Uploads:
 
     def _target_folder(self, within: str) -> Path:
         target = self._root / within
-        target.mkdir(parents=True, exist_ok=True)
+        files.make_folder(target)
         if not target.resolve().is_relative_to(self._root.resolve()):
             raise PermissionError(13, "outside the watched folder")
         return target
@@ -130,20 +131,12 @@ class Uploads:
         return home / f"{_TEMPORARY_PREFIX}{uuid4().hex}{_TEMPORARY_SUFFIX}"
 
 
-def _write_durably(path: Path, picture: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(picture)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _place(temporary: Path, target: Path, name: str, image_id: str, picture: bytes) -> Path:
     """Give the written file its name, or one like it where that is taken by other bytes."""
     for candidate in (name, with_mark(name, image_id[:8]), with_mark(name, image_id)):
         final = target / candidate
         if _take_name(temporary, final):
-            _sync_folder(target)
+            files.sync([target])
             return final
         if final.is_file() and final.stat().st_size == len(picture) and final.read_bytes() == picture:
             return final
@@ -161,11 +154,3 @@ def _take_name(temporary: Path, final: Path) -> bool:
             return False
         temporary.rename(final)
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -45,6 +45,11 @@ def set_aside(path: Path, collection: str) -> Path:
     return damage.set_aside(path.with_name(collection), [path])
 
 
+def audited(path: Path) -> Outcome:
+    """What a shard that nobody has open holds."""
+    return _asked("check", path) or Outcome(wrong="it could not be looked at")
+
+
 def begun(folder: Path) -> list[tuple[Path, str]]:
     """Repairs that a crash broke off, as folder and collection."""
     return [(aside, damage.name_of(aside)) for aside in damage.begun(folder / "*")]

@@ -77,6 +77,10 @@ class ServerStore:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._connection.close()
 
+    def name_of(self, collection: str) -> str:
+        """What the server calls it."""
+        return self._prefix + collection
+
     async def ping(self) -> None:
         client = await self._connection.client()
         await answered(client.get_collections())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import time
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.decode import Pixels
+from core.files import sync, sync_tree
 from model_service.exporting import agreement, runtime_files
 from model_service.exports import RECORD, Agreement, Origin, Record, Wanted
 from model_service.graphs import Graph, load, load_onnx, load_openvino
@@ -203,13 +203,12 @@ class _Making:
         folder = folder or Path(tempfile.mkdtemp(dir=self._place))
         (folder / RECORD).write_text(record.model_dump_json(indent=2, exclude_none=True), encoding="utf-8")
         folder.chmod(0o755)
-        for path in folder.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+        sync_tree(folder)
         target = self._wanted.place(self._models_dir, precision)
         if target.exists():  # of an earlier release, or calibrated on less
             target.rename(self._place / f"old-{precision}")
         folder.rename(target)
+        sync([target.parent])
 
 
 def embeddings_compared(exact: Graph, other: Graph, inputs: Sequence[Mapping[str, NDArray[Any]]]) -> Agreement:

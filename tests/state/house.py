@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from core import files
 from core.points import image_point_id, segment_point_id
 from core.schemas import Embedding, ImageAnalysis, Vector
 from core.vectors.edge import EdgeStore
@@ -53,7 +54,8 @@ class RealHouse(House):
         made = RealHouse(root)
         for folder in ("images", "state"):
             if (self.root / folder).exists():
-                shutil.copytree(self.root / folder, root / folder, dirs_exist_ok=True, copy_function=shutil.copy2)
+                shutil.rmtree(root / folder, ignore_errors=True)
+                files.copy_tree_sparse(self.root / folder, root / folder)
         return made
 
     @asynccontextmanager

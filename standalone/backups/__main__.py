@@ -1,0 +1,72 @@
+"""`python -m standalone.backups take [FOLDER]` and `... restore FOLDER`, which are `make backup` and `make restore`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sqlite3
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from core import logs
+from core.errors import ImageSearchError
+from core.settings import FolderSettings
+from standalone.backups.manifest import Manifest
+from standalone.backups.restoring import restore
+from standalone.backups.taking import take
+
+
+def main() -> int:
+    """Returns the exit code."""
+    asked = _parser().parse_args()
+    try:
+        settings = FolderSettings()
+        logs.configure(level="warning", log_format=settings.log_format, service="backups")
+        if asked.command == "take":
+            target = asked.folder or Path("backups") / f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}"
+            manifest = asyncio.run(take(settings, target, vectors=not asked.without_vectors, pictures=asked.pictures))
+            print(f"{target}: {_said(manifest)}")
+        else:
+            manifest, before = asyncio.run(restore(settings, asked.folder, pictures=asked.pictures))
+            print(f"{settings.data_dir} holds the backup of {manifest.made_at:%Y-%m-%d %H:%M} UTC: {_said(manifest)}")
+            if before is not None:
+                print(f"What was there before lies in {before}; remove it when you miss nothing")
+    except ValidationError as error:
+        print(f"The settings don't hold:\n{error}", file=sys.stderr)
+        return 1
+    except (ImageSearchError, OSError, sqlite3.Error) as error:
+        print(f"Nothing was done: {error}" if asked.command == "restore" else f"No backup was made: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _said(manifest: Manifest) -> str:
+    parts = [
+        None if manifest.images is None else f"{manifest.images:,} indexed pictures",
+        None if manifest.vectors == "none" else f"{sum(manifest.points.values()):,} points in {len(manifest.points)} collections",
+        None if manifest.ratings is None else f"{manifest.ratings:,} ratings",
+        None if manifest.pictures is None else f"{manifest.pictures:,} files of the watched folder",
+    ]
+    return ", ".join(part for part in parts if part is not None)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m standalone.backups", description="What the product keeps, copied and put back."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    taking = commands.add_parser("take", help="copy it, while everything runs")
+    taking.add_argument("folder", type=Path, nargs="?", help="made anew (default: backups/ and the time)")
+    taking.add_argument("--pictures", action="store_true", help="the watched folder as well")
+    taking.add_argument("--without-vectors", action="store_true", help="where another container backs them up")
+    restoring = commands.add_parser("restore", help="put it back, while nothing runs")
+    restoring.add_argument("folder", type=Path, help="the backup")
+    restoring.add_argument("--pictures", action="store_true", help="bring back pictures that are missing in the watched folder")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
