@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from aiohttp import BodyPartReader, MultipartReader, hdrs, web
+from aiohttp import BadContentDispositionHeader, BadContentDispositionParam, BodyPartReader, MultipartReader, hdrs, web
 from aiohttp.http_exceptions import BadHttpMessage
 
 from core.errors import InvalidRequest, MalformedRequest, Overloaded, PayloadTooLarge, UnsupportedMediaType
@@ -46,6 +47,7 @@ class Receiver:
             raise self._too_large()
         if self._admitted >= self._max_at_once:
             raise Overloaded("too many pictures are being received", retry_after_s=2)
+        _silence_aiohttp()
         self._admitted += 1
         try:
             yield await self._read(request, most_files)
@@ -109,3 +111,10 @@ class Receiver:
 
     def _too_large(self) -> PayloadTooLarge:
         return PayloadTooLarge(f"a picture may have at most {self._max_file_bytes:,} bytes")
+
+
+def _silence_aiohttp() -> None:
+    """It warns of odd part headers with all of their text, and Python keeps every warning that it has shown: memory for strangers to fill."""
+    for category in (BadContentDispositionHeader, BadContentDispositionParam):
+        if ("ignore", None, category, None, 0) not in warnings.filters:
+            warnings.simplefilter("ignore", category)

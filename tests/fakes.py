@@ -125,7 +125,7 @@ class FakeEmbedder:
         try:
             opened = Image.open(io.BytesIO(image))
             opened.load()
-        except OSError:
+        except (OSError, SyntaxError, ValueError):  # all that Pillow says of damaged bytes
             raise ImageRejected(Reason.NOT_AN_IMAGE, "these bytes are no picture") from None
         found = () if segments is SegmentMode.NONE or region else (self._segment(opened),)
         seen = opened
