@@ -22,6 +22,7 @@ from searchsvc import openapi, urls
 from searchsvc.access import WriteAccess
 from searchsvc.admission import Admission
 from searchsvc.api_keys import is_short
+from searchsvc.callers import Callers
 from searchsvc.clients import Clients
 from searchsvc.corpus import Corpus
 from searchsvc.cursors import Cursors
@@ -32,6 +33,8 @@ from searchsvc.feedback_export import FeedbackExport
 from searchsvc.feedback_schema import FEEDBACK_NAME
 from searchsvc.file_cache import FileCache
 from searchsvc.folder import PictureFolder
+from searchsvc.limiting import limiting
+from searchsvc.limits import Kind, RateLimits
 from searchsvc.metrics import SearchMetrics
 from searchsvc.models import QueryModels
 from searchsvc.paging import Pager
@@ -68,6 +71,8 @@ def create_app(settings: SearchSettings, *, embedder: Embedder, vectors: VectorS
     hosts = KnownHosts(listens_on=settings.host, allowed=settings.allowed_hosts)
     gate = Gate(hosts, is_known=access.knows)
     app = make_application("searchsvc", registry, gate=gate, client_max_size=_MAX_JSON_BYTES, routine=_ROUTINE)
+    callers = Callers(settings.trusted_proxies)
+    app.middlewares.append(limiting(_limits(settings), callers))
     reading = ThreadPoolExecutor(4, thread_name_prefix="reading")
     metrics = SearchMetrics(registry)
 
@@ -77,6 +82,7 @@ def create_app(settings: SearchSettings, *, embedder: Embedder, vectors: VectorS
             app[SERVICES] = await _services(
                 settings,
                 access,
+                callers,
                 embedder=embedder,
                 vectors=vectors,
                 catalog=catalog,
@@ -95,6 +101,12 @@ def create_app(settings: SearchSettings, *, embedder: Embedder, vectors: VectorS
     return app
 
 
+def _limits(settings: SearchSettings) -> RateLimits:
+    return RateLimits(
+        {Kind.SEARCH: settings.searches_per_s, Kind.RATING: settings.ratings_per_s, Kind.WRITING: settings.writes_per_s}
+    )
+
+
 def _threads(stack: AsyncExitStack, count: int, name: str) -> ThreadPoolExecutor:
     """A named executor. Its release does not wait on the loop: what runs ends before the process does."""
     executor = ThreadPoolExecutor(count, thread_name_prefix=name)
@@ -109,6 +121,7 @@ async def _end_event_streams(app: web.Application) -> None:
 async def _services(
     settings: SearchSettings,
     access: WriteAccess,
+    callers: Callers,
     *,
     embedder: Embedder,
     vectors: VectorStore,
@@ -143,6 +156,7 @@ async def _services(
     services = Services(
         access=access,
         admission=Admission(settings.max_requests),
+        callers=callers,
         catalog=catalog,
         clients=Clients(root, access),
         corpus=Corpus(embedder=embedder, vectors=vectors, catalog=catalog, executor=reading),

@@ -12,6 +12,7 @@ from typing import BinaryIO, Self
 
 from core.errors import NotFound
 from core.filenames import from_text
+from searchsvc import beneath
 
 SNIFFED_BYTES = 32
 
@@ -47,10 +48,7 @@ class PictureFolder:
         raise NotFound("the picture's file is no longer there")
 
     def _open(self, path: str, size: int | None) -> OpenedFile | None:
-        resolved = (self._root / from_text(path)).resolve(strict=True)
-        if not resolved.is_relative_to(self._root.resolve(strict=True)):
-            return None
-        file = open_regular(resolved)
+        file = _regular(beneath.open_file(self._root, from_text(path)))
         if file is None:
             return None
         if size is not None and file.size != size:
@@ -61,16 +59,21 @@ class PictureFolder:
 
 def open_regular(path: Path) -> OpenedFile | None:
     """Open a regular file; None for anything else, on which reading might wait for ever. Raises OSError."""
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    return _regular(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+
+
+def _regular(descriptor: int) -> OpenedFile | None:
+    """Takes the descriptor over: it is closed with the file, or here."""
     try:
-        status = os.fstat(file.fileno())
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            file.close()
+            os.close(descriptor)
             return None
-        return OpenedFile(file, status.st_size, status.st_mtime, os.pread(file.fileno(), SNIFFED_BYTES, 0))
+        first_bytes = os.pread(descriptor, SNIFFED_BYTES, 0)
     except BaseException:
-        file.close()
+        os.close(descriptor)
         raise
+    return OpenedFile(os.fdopen(descriptor, "rb"), status.st_size, status.st_mtime, first_bytes)
 
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (

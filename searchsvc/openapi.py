@@ -15,6 +15,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from core.problems import PROBLEM_JSON
 from searchsvc.forms import Json
+from searchsvc.limiting import kind_of
 from searchsvc.operations import OPERATIONS, SCHEMAS, Answer, Operation
 from searchsvc.schemas import Problem
 
@@ -95,7 +96,8 @@ def _operation(operation: Operation) -> Json:
 
 def _errors(operation: Operation) -> list[int]:
     has_body = operation.request is not None or operation.form is not None
-    return sorted({*operation.errors, 403, 500, *([408] if has_body else [])})
+    counted = kind_of(operation.method.upper(), operation.path) is not None
+    return sorted({*operation.errors, 403, 500, *([408] if has_body else []), *([429] if counted else [])})
 
 
 def _request_content(operation: Operation) -> Json:

@@ -10,6 +10,7 @@ from aiohttp import web
 from core.ports import Catalog
 from searchsvc.access import WriteAccess
 from searchsvc.admission import Admission
+from searchsvc.callers import Callers
 from searchsvc.clients import Clients
 from searchsvc.corpus import Corpus
 from searchsvc.events import StatusEvents
@@ -34,6 +35,7 @@ class Services:
 
     access: WriteAccess
     admission: Admission
+    callers: Callers
     catalog: Catalog
     clients: Clients
     corpus: Corpus

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -50,6 +51,16 @@ class SearchSettings(FolderSettings):
         description="comma-separated bearer keys that may write, plain or as `sha256:...` (`make key`); needed beyond loopback",
     )
 
+    searches_per_s: float = Field(
+        default=50.0, gt=0, description="searches a second that one client may make in the long run (429); 20 s' worth at once"
+    )
+    ratings_per_s: float = Field(default=50.0, gt=0, description="the same for ratings")
+    writes_per_s: float = Field(default=50.0, gt=0, description="the same for uploads, deletions, and segmenting again")
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="comma-separated addresses or networks of proxies whose `X-Forwarded-For` is believed; of nobody else's it is",
+    )
+
     feedback_reranking: Literal["off", "known", "on"] = Field(
         default="known",
         description="whose ratings turn the same and near-same queries: nobody's, those of API keys (without keys, of this machine on"
@@ -79,10 +90,17 @@ class SearchSettings(FolderSettings):
     def _folded(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return parts(value) if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ip_network(network, strict=False)
+        return value
 
     @field_validator("api_keys")
     @classmethod

@@ -6,18 +6,19 @@ import asyncio
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from uuid import uuid4
 
 import structlog
 
-from core import files
 from core.errors import CatalogUnavailable, ImageRejected, NotFound, Unavailable
 from core.filenames import from_text
 from core.ports import Catalog
 from core.room import Rooms, lacks_room, storage_full
+from searchsvc import beneath
 from searchsvc.naming import file_name, folder_path, with_mark
 
 log = structlog.get_logger()
@@ -104,53 +105,82 @@ class Uploads:
         if not self._root.is_dir():
             raise Unavailable(_NOT_THERE, retry_after_s=30)
         try:
-            target = self._target_folder(within)
-            temporary = self._temporary(target)
-            try:
-                files.write_new(temporary, picture)
-                final = _place(temporary, target, name, image_id, picture)
-            finally:
-                temporary.unlink(missing_ok=True)
+            place = beneath.resolved(self._root, within)
+            with beneath.folder(self._root, place.parts, make=True) as target:
+                final = self._write_into(target, picture, name, image_id)
         except OSError as error:
             log.warning("upload_unwritable", error=type(error).__name__, errno=error.errno)
             if lacks_room(error):
                 raise storage_full("the watched folder") from None
             raise Unavailable(f"the picture cannot be stored: {os.strerror(error.errno or 0)}", retry_after_s=60) from None
-        return final.relative_to(self._root).as_posix()
+        return (place / final).as_posix()
 
-    def _target_folder(self, within: str) -> Path:
-        target = self._root / within
-        files.make_folder(target)
-        if not target.resolve().is_relative_to(self._root.resolve()):
-            raise PermissionError(13, "outside the watched folder")
-        return target
+    def _write_into(self, target: int, picture: bytes, name: str, image_id: str) -> str:
+        """Whole or not at all. Returns the name that it got."""
+        with beneath.folder(self._root, ()) as root:
+            here = os.fstat(root).st_dev == os.fstat(target).st_dev
+            home = root if here else target  # in the root `remove_leftovers` looks, but a link cannot lead to another disk
+            temporary = f"{_TEMPORARY_PREFIX}{uuid4().hex}{_TEMPORARY_SUFFIX}"
+            try:
+                _write_durably(temporary, home, picture)
+                names = (name, with_mark(name, image_id[:8]), with_mark(name, image_id))
+                return _place(temporary, home, names, target, picture)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary, dir_fd=home)
 
-    def _temporary(self, target: Path) -> Path:
-        """In the watched folder itself, where `remove_leftovers` looks; beside the target when that is on another disk."""
-        home = self._root if self._root.stat().st_dev == target.stat().st_dev else target
-        return home / f"{_TEMPORARY_PREFIX}{uuid4().hex}{_TEMPORARY_SUFFIX}"
+
+def _write_durably(name: str, home: int, picture: bytes) -> None:
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=home)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(picture)
+        file.flush()
+        os.fsync(file.fileno())
 
 
-def _place(temporary: Path, target: Path, name: str, image_id: str, picture: bytes) -> Path:
-    """Give the written file its name, or one like it where that is taken by other bytes."""
-    for candidate in (name, with_mark(name, image_id[:8]), with_mark(name, image_id)):
-        final = target / candidate
-        if _take_name(temporary, final):
-            files.sync([target])
-            return final
-        if final.is_file() and final.stat().st_size == len(picture) and final.read_bytes() == picture:
-            return final
+def _place(temporary: str, home: int, names: Sequence[str], target: int, picture: bytes) -> str:
+    """Give the written file the first of the names that is not taken by other bytes."""
+    for candidate in names:
+        if _take_name(temporary, home, candidate, target):
+            os.fsync(target)
+            return candidate
+        if _holds(candidate, target, picture):
+            return candidate
     raise FileExistsError(17, "every name is taken")
 
 
-def _take_name(temporary: Path, final: Path) -> bool:
+def _take_name(temporary: str, home: int, name: str, target: int) -> bool:
     """Rename without replacing: a link fails where the name is taken, whoever took it."""
     try:
-        final.hardlink_to(temporary)
+        os.link(temporary, name, src_dir_fd=home, dst_dir_fd=target, follow_symlinks=False)
     except FileExistsError:
         return False
     except OSError:  # a file system without hard links
-        if final.exists() or final.is_symlink():
+        if _is_taken(name, target):
             return False
-        temporary.rename(final)
+        os.rename(temporary, name, src_dir_fd=home, dst_dir_fd=target)
     return True
+
+
+def _is_taken(name: str, target: int) -> bool:
+    try:
+        os.stat(name, dir_fd=target, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _holds(name: str, target: int, picture: bytes) -> bool:
+    """Whether these bytes lie there already."""
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=target)
+    except OSError:
+        return False
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size != len(picture):
+            return False
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(len(picture) + 1) == picture
+    finally:
+        os.close(descriptor)

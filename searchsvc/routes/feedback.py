@@ -14,6 +14,7 @@ from core.errors import InvalidRequest
 from core.web import json_answer, parse, read_json
 from searchsvc.feedback import Rating
 from searchsvc.feedback_export import ExportFormat
+from searchsvc.limiting import address_of
 from searchsvc.schemas import FeedbackAnswer, FeedbackRequest, JsonObject
 from searchsvc.services import SERVICES, Services
 from searchsvc.tokens import Claims
@@ -52,7 +53,7 @@ async def _created(request: web.Request, services: Services, document: JsonObjec
     feedback = parse(FeedbackRequest, document)
     if feedback.image_id is not None and feedback.image_id not in claims.ids:
         raise InvalidRequest("the search did not show this image", field="image_id")
-    client = services.clients.name(authorization=request.headers.get(hdrs.AUTHORIZATION), address=request.remote)
+    client = services.clients.name(authorization=request.headers.get(hdrs.AUTHORIZATION), address=address_of(request))
     rating = _rating(services, claims, feedback, client)
     feedback_id = await services.feedback.add(rating)
     services.metrics.note_rating(rating.rating, of_image=rating.image_id is not None)
