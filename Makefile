@@ -22,6 +22,9 @@ test: lint ## install, lint, type-check, and run the whole test suite
 test-long: $(STAMP) ## attack it for hours: hundreds of kills, bursts of 50,000 files (FAULT_SEED=... repeats one)
 	$(BIN)/pytest -m long --timeout 7200 $(PYTEST_ARGS)
 
+fuzz: $(STAMP) ## look for bytes that break the decoding of pictures, by atheris where it is installed (FUZZ=-max_total_time=600)
+	$(BIN)/python -m tests.fuzz.with_atheris $(FUZZ)
+
 lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
