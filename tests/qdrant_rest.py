@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hmac
+import json
 import signal
 import socket
 import warnings
@@ -17,7 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from aiohttp import web
 from pydantic import BaseModel, TypeAdapter
@@ -36,6 +37,7 @@ class RestQdrant:
         self._api_key = api_key
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="qdrant-rest")
         self.indexes: dict[str, dict[str, str]] = {}
+        self.snapshots: dict[str, bytes] = {}
         self.engine = QdrantClient(":memory:")
 
     def app(self) -> web.Application:
@@ -57,6 +59,10 @@ class RestQdrant:
                 web.post("/collections/{name}/facet", self._facet),
                 web.post("/collections/{name}/points/payload", self._set_payload),
                 web.post("/collections/{name}/points/delete", self._delete),
+                web.post("/collections/{name}/snapshots", self._make_snapshot),
+                web.get("/collections/{name}/snapshots/{snapshot}", self._send_snapshot),
+                web.delete("/collections/{name}/snapshots/{snapshot}", self._drop_snapshot),
+                web.post("/collections/{name}/snapshots/upload", self._put_snapshot),
             ]
         )
         app.on_cleanup.append(self._close)
@@ -165,6 +171,41 @@ class RestQdrant:
         if name not in self.indexes:
             raise LookupError(f"Not found: Collection `{name}` doesn't exist!")
         return name
+
+    async def _make_snapshot(self, request: web.Request) -> web.Response:
+        """Not in the server's format, but as opaque to whoever fetches it."""
+        name = await self._present(request)
+        info = await self.run(partial(self.engine.get_collection, name))
+        found, _ = await self.run(partial(self.engine.scroll, name, limit=10**6, with_payload=True, with_vectors=True))
+        held = {
+            "vectors": _plain(info.config.params.vectors),
+            "indexes": self.indexes[name],
+            "points": [_plain(one) for one in found],
+        }
+        snapshot = f"{name}-{len(self.snapshots)}.snapshot"
+        self.snapshots[snapshot] = json.dumps(held).encode()
+        return _result({"name": snapshot, "size": len(self.snapshots[snapshot]), "creation_time": None, "checksum": None})
+
+    async def _send_snapshot(self, request: web.Request) -> web.Response:
+        return web.Response(body=self.snapshots[request.match_info["snapshot"]])
+
+    async def _drop_snapshot(self, request: web.Request) -> web.Response:
+        del self.snapshots[request.match_info["snapshot"]]
+        return _result(True)
+
+    async def _put_snapshot(self, request: web.Request) -> web.Response:
+        """Replaces the collection."""
+        name, form = request.match_info["name"], await request.post()
+        held = json.loads(cast("web.FileField", form["snapshot"]).file.read())
+        if name in self.indexes:
+            await self.run(partial(self.engine.delete_collection, name))
+        vectors = models.VectorParams.model_validate(held["vectors"])
+        await self.run(partial(self.engine.create_collection, name, vectors_config=vectors))
+        points = [models.PointStruct(id=one["id"], vector=one["vector"], payload=one["payload"]) for one in held["points"]]
+        if points:
+            await self.run(partial(self.engine.upsert, name, points=points))
+        self.indexes[name] = held["indexes"]
+        return _result(True)
 
     async def run(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)

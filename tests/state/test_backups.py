@@ -14,18 +14,24 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from core import files
 from core.databases import RESTORING, RestoreBrokenOff
-from core.errors import Conflict
+from core.errors import Conflict, VectorsUnavailable
+from core.ports import Point
+from core.schemas import Space
 from core.settings import FolderSettings
+from core.vectors.edge_gate import copying
+from core.vectors.server import ServerStore
 from searchsvc.feedback import FeedbackStore
 from searchsvc.feedback_schema import FEEDBACK_NAME
 from searchsvc.secret import SECRET_NAME, jwt_key
 from standalone.backups.manifest import MANIFEST, BackupUnusable, Manifest, checked
 from standalone.backups.restoring import StillRunning, restore
 from standalone.backups.taking import NothingToBackUp, take
+from tests.qdrant_rest import RestQdrant, serving_rest
 from tests.ram import ram_folder
 from tests.state.damage import HARMS
 from tests.state.house import RealHouse, stored
@@ -279,9 +285,6 @@ async def test_vectors_of_another_home_are_refused(house: RealHouse, ram: Path) 
 
 
 async def test_writes_wait_for_a_copy_and_searches_do_not(house: RealHouse) -> None:
-    from core.ports import Point
-    from core.vectors.edge_gate import copying
-
     async with house.serving() as (_, vectors):
         held = await stored(vectors)
         point_id, ((*vector,), _) = next(iter(held["clip"].items()))
@@ -311,3 +314,32 @@ def test_holes_stay_holes_in_a_copy(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     files.copy_sparse(tmp_path / "empty", tmp_path / "other")
     assert (tmp_path / "other").stat().st_size == 0
+
+
+@pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
+async def test_vectors_on_a_server_are_backed_up_as_its_snapshots_and_put_back(ram: Path) -> None:
+    house = RealHouse(ram / "house")
+    jwt_key(None, house.state)
+    space, point_id = Space(collection="clip", model_name="CLIP", dim=4, text=True), "11111111-1111-1111-1111-111111111111"
+    point = Point(point_id, np.array([1, 0, 0, 0], dtype=np.float32), {"kind": "image"})
+    server = RestQdrant(api_key="key")
+    async with serving_rest(server, 0) as url:
+        settings = FolderSettings(
+            images_dir=house.images, data_dir=house.state, qdrant_url=url, qdrant_api_key="key", qdrant_prefer_grpc=False
+        )
+        async with ServerStore.of(settings, url) as store:
+            await store.ensure(space)
+            await store.upsert("clip", [point])
+            manifest = await take(settings, ram / "backup")
+            assert (manifest.vectors, manifest.points) == ("server", {"clip": 1})
+            assert server.snapshots == {}
+            await store.upsert("clip", [Point(point_id, -point.vector, {"kind": "segment"})])
+            await restore(settings, ram / "backup")
+            (record,) = await store.retrieve("clip", [point_id], with_vectors=True)
+            assert record.payload == point.payload
+            assert record.vector is not None
+            assert record.vector.tolist() == point.vector.tolist()
+        elsewhere = settings.model_copy(update={"qdrant_api_key": "wrong"})
+        with pytest.raises(VectorsUnavailable):
+            await take(elsewhere, ram / "second")
+        assert not (ram / "second").exists()
