@@ -20,7 +20,7 @@ from core.errors import (
     Overloaded,
     Reason,
 )
-from core.schemas import FailurePage, ImageRecord, IngestionStatus, Segment, SegmentMode, Wire
+from core.schemas import FailurePage, ImageRecord, IngestionStatus, ModelsAction, ModelsCourse, Segment, SegmentMode, Wire
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -37,6 +37,12 @@ class SegmentRequest(Wire):
     """Body of `POST /v1/images/{id}/segment`."""
 
     mode: SegmentMode
+
+
+class ModelsRequest(Wire):
+    """Body of `POST /v1/models`."""
+
+    action: ModelsAction
 
 
 SEGMENTS = TypeAdapter(list[Segment])
@@ -82,6 +88,12 @@ class CatalogClient:
             return SEGMENTS.validate_json(answer)
         except ValidationError:
             raise _not_understood() from None
+
+    async def models(self) -> ModelsCourse:
+        return _parsed(ModelsCourse, await self._call("GET", "/v1/models"))
+
+    async def turn_models(self, action: ModelsAction) -> ModelsCourse:
+        return _parsed(ModelsCourse, await self._call("POST", "/v1/models", body=ModelsRequest(action=action)))
 
     async def _call(
         self,

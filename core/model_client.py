@@ -51,15 +51,17 @@ class ModelClient:
             await self._session.close()
             self._session = None
 
-    async def info(self) -> ModelsInfo:
+    async def info(self, fingerprint: str | None = None) -> ModelsInfo:
         try:
             async with asyncio.timeout(_INFO_TIMEOUT_S):
-                return await self._call("GET", "/v1/models", ModelsInfo)
+                return await self._call("GET", "/v1/models", ModelsInfo, query=_of(fingerprint))
         except (ModelCrashed, TimeoutError):
             raise ModelUnavailable("the model service does not answer") from None
 
-    async def embed_texts(self, texts: Sequence[str], *, priority: Priority = Priority.QUERY) -> TextEmbeddings:
-        request = EmbedTextRequest(texts=tuple(texts), priority=priority)
+    async def embed_texts(
+        self, texts: Sequence[str], *, priority: Priority = Priority.QUERY, fingerprint: str | None = None
+    ) -> TextEmbeddings:
+        request = EmbedTextRequest(texts=tuple(texts), priority=priority, fingerprint=fingerprint)
         headers = {"Content-Type": "application/json"}
         try:
             body = request.model_dump_json().encode()
@@ -74,8 +76,9 @@ class ModelClient:
         segments: SegmentMode = SegmentMode.STANDARD,
         priority: Priority = Priority.INGEST,
         region: BBox | None = None,
+        fingerprint: str | None = None,
     ) -> ImageAnalysis:
-        query = {"segments": segments.value, "priority": priority.value}
+        query = {"segments": segments.value, "priority": priority.value, **_of(fingerprint)}
         if region is not None:
             query["region"] = ",".join(map(repr, region))
         headers = {"Content-Type": "application/octet-stream"}
@@ -112,6 +115,10 @@ class ModelClient:
             raise ModelCrashed("the model service broke off while it worked on this") from None
         except ValidationError:
             raise ModelUnavailable("the model service answers something unintelligible: is it of another version?") from None
+
+
+def _of(fingerprint: str | None) -> dict[str, str]:
+    return {} if fingerprint is None else {"fingerprint": fingerprint}
 
 
 async def _error_of(answer: aiohttp.ClientResponse) -> ImageSearchError:

@@ -16,6 +16,8 @@ from core.schemas import (
     ImageAnalysis,
     ImageRecord,
     IngestionStatus,
+    ModelsAction,
+    ModelsCourse,
     ModelsInfo,
     Priority,
     Segment,
@@ -32,13 +34,19 @@ Payload = Mapping[str, Any]
 
 
 class Embedder(Protocol):
-    """Pictures and words to vectors and segments."""
+    """Pictures and words to vectors and segments.
 
-    async def info(self) -> ModelsInfo:
+    `fingerprint` names the models that are meant, where they are not those of the settings: models of before are loaded beside them
+    when they are first asked for, and for as long as they are.
+    """
+
+    async def info(self, fingerprint: str | None = None) -> ModelsInfo:
         """What is loaded now."""
         ...
 
-    async def embed_texts(self, texts: Sequence[str], *, priority: Priority = Priority.QUERY) -> TextEmbeddings:
+    async def embed_texts(
+        self, texts: Sequence[str], *, priority: Priority = Priority.QUERY, fingerprint: str | None = None
+    ) -> TextEmbeddings:
         """Embed words into the text-and-image space, in input order. Raises NoModel, Overloaded."""
         ...
 
@@ -49,6 +57,7 @@ class Embedder(Protocol):
         segments: SegmentMode = SegmentMode.STANDARD,
         priority: Priority = Priority.INGEST,
         region: BBox | None = None,
+        fingerprint: str | None = None,
     ) -> ImageAnalysis:
         """Decode, segment and embed one picture in every space. Raises ImageRejected, NoModel, Overloaded, ModelCrashed.
 
@@ -208,6 +217,10 @@ class VectorStore(Protocol):
         """Of each collection, by name. Cheap enough for every few seconds, so a count may lag behind a write under way."""
         ...
 
+    async def drop(self, collection: str) -> None:
+        """Remove a whole collection, if it exists. A kill leaves all of it or nothing."""
+        ...
+
     async def flush(self) -> None:
         """On return everything written before survives a power cut."""
         ...
@@ -239,4 +252,12 @@ class Catalog(Protocol):
 
     async def resegment(self, image_id: str, mode: SegmentMode) -> list[Segment]:
         """Segment the picture again, replace its segment points, and return the segments. Raises NotFound, ImageRejected."""
+        ...
+
+    async def models(self) -> ModelsCourse:
+        """Which models answer. Cheap enough for every search."""
+        ...
+
+    async def turn_models(self, action: ModelsAction) -> ModelsCourse:
+        """Stop, resume or revert a change of models, or drop what models of before made. Raises Conflict where there is none."""
         ...

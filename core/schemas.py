@@ -57,7 +57,9 @@ class Wire(BaseModel):
 class Space(Wire):
     """One embedding space. Vectors of different spaces never meet: each has its own collection."""
 
-    collection: str = Field(description="collection name: model and revision, e.g. `clip-vit-base-patch32-3d74acf9`")
+    collection: str = Field(
+        description="collection name: model, revision and the fingerprint's beginning, e.g. `clip-vit-base-patch32-3d74acf9-1f0c2b9a`"
+    )
     model_name: str = Field(description="what a user calls it, e.g. `CLIP`; answered as `model_name`")
     dim: int = Field(ge=1)
     text: bool = Field(description="whether words can be embedded into it as well as pictures")
@@ -179,6 +181,9 @@ class TextEmbeddings(Wire):
 class EmbedTextRequest(Wire):
     texts: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...], Field(min_length=1, max_length=64)]
     priority: Priority = Priority.QUERY
+    fingerprint: str | None = Field(
+        default=None, description="of the models to embed with; those of the settings where it is not given"
+    )
 
 
 # --- the catalog: what the watcher knows of the folder ---------------------------------------------------------------
@@ -259,12 +264,47 @@ class WatcherStatus(Wire):
     repairs: tuple[Repair, ...] = Field(default=(), description="damage that a start found and repaired")
 
 
+class ModelChange(Wire):
+    """Pictures are being indexed for other models, while those that have them all go on answering."""
+
+    profile: str = Field(description="of the models that pictures are being indexed for")
+    answering: str = Field(description="profile of the models that answer meanwhile")
+    done: int = Field(description="pictures that are settled with the new models")
+    total: int
+    stopped: bool = Field(description="whether it was told to stand still")
+    eta_s: float | None = None
+
+
+class ModelsAction(StrEnum):
+    """What an operator may do about the models."""
+
+    STOP = "stop"
+    RESUME = "resume"
+    REVERT = "revert"
+    DROP = "drop"
+
+
+class ModelsCourse(Wire):
+    """Which models answer, which come, and which went."""
+
+    searched: str | None = Field(description="fingerprint of the models whose vectors are searched; null until any were loaded")
+    profile: str | None = Field(description="theirs")
+    change: ModelChange | None = None
+    previous: str | None = Field(
+        default=None, description="profile of the models before, whose vectors are kept: `revert` goes back"
+    )
+    notice: str | None = Field(default=None, description="what a user must know of a change under way")
+
+
 class IngestionStatus(Wire):
     images: StateCounts
     segments: int
     rate_per_s: float = Field(description="images indexed a second, over the last minute of work")
     eta_s: float | None = None
     watcher: WatcherStatus
+    model_change: ModelChange | None = Field(
+        default=None, description="while pictures are indexed for other models than those that answer"
+    )
 
 
 # --- health ----------------------------------------------------------------------------------------------------------

@@ -114,6 +114,8 @@ class Client:
     delete = _blocking(Operations.delete)
     status = _blocking(Operations.status)
     failures = _blocking(Operations.failures)
+    models = _blocking(Operations.models)
+    turn_models = _blocking(Operations.turn_models)
 
     def pages(self, answer: SearchAnswer) -> Iterator[SearchAnswer]:
         """An answer and all that follow, each asked for when it is its turn."""
@@ -191,6 +193,8 @@ class AsyncClient:
     delete = _awaited(Operations.delete)
     status = _awaited(Operations.status)
     failures = _awaited(Operations.failures)
+    models = _awaited(Operations.models)
+    turn_models = _awaited(Operations.turn_models)
 
     async def pages(self, answer: SearchAnswer) -> AsyncIterator[SearchAnswer]:
         """As `Client.pages`."""

@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from core.schemas import BBox, FailurePage
+from core.schemas import BBox, FailurePage, ModelsCourse
 from imagesearch.adding import Adding
 from imagesearch.errors import Unintelligible
 from imagesearch.pictures import Picture, gathered, read
@@ -197,6 +197,14 @@ class Operations:
     def status(self) -> Steps[StatusAnswer]:
         """How far the folder is, and which models answer."""
         return self._answer(StatusAnswer, Send("GET", f"{API}/status"))
+
+    def models(self) -> Steps[ModelsCourse]:
+        """Which models answer, how far a change of models is, and which answered before."""
+        return self._answer(ModelsCourse, Send("GET", f"{API}/models"))
+
+    def turn_models(self, action: Literal["stop", "resume", "revert", "drop"]) -> Steps[ModelsCourse]:
+        """Stop, resume or revert a change of models, or drop what the models before made. Raises Conflict where there is none."""
+        return self._answer(ModelsCourse, Send("POST", f"{API}/models", json={"action": action}))
 
     def failures(self, *, limit: int = 100, offset: int = 0, ignored: bool = False) -> Steps[FailurePage]:
         """Files that are not indexed, and why; with `ignored` also those that are no pictures."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 from aiohttp import web
 
@@ -12,12 +12,12 @@ from core.metrics import service_registry
 from core.web import make_application, metrics_route
 from model_service.engine import Engine
 from model_service.metrics import InferenceMetrics
-from model_service.parts import Parts
 from model_service.routes import ENGINE, REQUEST_TIMEOUT_S, routes
+from model_service.served import Load
 from model_service.settings import ModelSettings
 
 
-def create_app(settings: ModelSettings, *, load: Callable[[ModelSettings], Parts]) -> web.Application:
+def create_app(settings: ModelSettings, *, load: Load) -> web.Application:
     """An application that answers at once and loads in the background. `load` is `registry.load`, or a test's own."""
     registry = service_registry()
     gate = Gate(KnownHosts(listens_on=settings.host, allowed=settings.allowed_hosts))

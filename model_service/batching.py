@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -88,6 +88,14 @@ class Dispatcher:
                 raise answer
             outputs.append(answer)
         return outputs
+
+    def forget(self, models: Iterable[BatchModel[Any, Any]]) -> None:
+        """Keep nothing of models that are no longer needed; what still waits for them is answered yet."""
+        for model in models:
+            self._most.pop(model, None)
+            for queues in self._queues.values():
+                if not queues.get(model, True):
+                    del queues[model]
 
     async def _dispatch(self) -> None:
         loop = asyncio.get_running_loop()

@@ -30,7 +30,7 @@ from core.schemas import ModelCard, Space
 from model_service.framing import bounded_aspect
 from model_service.parts import Tensor
 from model_service.profile_toml import DESCRIPTION
-from model_service.weights import Checkpoint
+from model_service.weights import Checkpoint, content_revision
 
 
 class ImageGraph(BaseModel):
@@ -103,7 +103,7 @@ def load(folder: Path, *, model_name: str | None, threads: int) -> OnnxDualEncod
         role="embedder",
         model_name=shown,
         source=description.name,
-        revision=description.revision,
+        revision=content_revision(_files(folder, description)),
         runtime=f"onnxruntime {onnxruntime.__version__}",
         device="cpu",
         precision="float32",
@@ -123,6 +123,12 @@ def load(folder: Path, *, model_name: str | None, threads: int) -> OnnxDualEncod
     )
     _check_dimensions(encoder)
     return encoder
+
+
+def _files(folder: Path, description: Description) -> list[Path]:
+    """All that makes the vectors: the description's own revision is a name, which stays when somebody replaces a graph."""
+    text = description.text
+    return [folder / name for name in (DESCRIPTION, description.image.file, text.file, text.tokenizer)]
 
 
 def _tokenizer(path: Path, max_tokens: int) -> Tokenizer:

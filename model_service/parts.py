@@ -70,11 +70,16 @@ class Segmenter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """A loaded profile. `image_towers[0]` shares its space with `text_tower`."""
+    """A loaded profile. `image_towers[0]` shares its space with `text_tower`.
+
+    `spaces` are the towers' own, in collections of this fingerprint alone: what other models, segmenters or limits made of a picture
+    lies beside it and not between.
+    """
 
     profile: str
     text_tower: TextTower
     image_towers: tuple[ImageTower, ...]
+    spaces: tuple[Space, ...]
     segmenter: Segmenter | None
     notice: str | None
     fingerprint: str

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import structlog
 
 from core.errors import NoModel
+from core.schemas import Space
 from core.threads import usable_cores
 from model_service import profile_toml
 from model_service.extras import NotInstalled, require
@@ -180,20 +181,26 @@ class _Loading:
     def _assembled(self, profile: str, dual: DualEncoder, image: ImageTower | None, segmenter: Segmenter | None) -> Parts:
         towers: tuple[ImageTower, ...] = (dual, image) if image else (dual,)
         made_by = [
-            *(tower.space.collection for tower in towers),
+            *(f"{tower.space.collection} {tower.card.revision}" for tower in towers),
             segmenter.card.revision if segmenter else _NONE,
             self._settings.max_segments,
             self._settings.segment_min_score,
             CODE_VERSION,
         ]
+        fingerprint = hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16]
         return Parts(
             profile=profile,
             text_tower=dual,
             image_towers=towers,
+            spaces=tuple(_of_fingerprint(tower.space, fingerprint) for tower in towers),
             segmenter=segmenter,
             notice=" ".join(self._notices) or None,
-            fingerprint=hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16],
+            fingerprint=fingerprint,
         )
+
+
+def _of_fingerprint(space: Space, fingerprint: str) -> Space:
+    return space.model_copy(update={"collection": f"{space.collection}-{fingerprint[:8]}"})
 
 
 def _beside(folder: Path, model: str) -> str:

@@ -32,9 +32,12 @@ async def analyse(request: web.Request) -> web.Response:
     region = _region(request.query["region"]) if "region" in request.query else None
     if priority is Priority.INGEST:
         note_told_elsewhere(request)  # by the watcher, with the file's name
-    with engine.admitted(priority):
+    fingerprint = request.query.get("fingerprint")
+    async with engine.admitted(priority, fingerprint):
         async with asyncio.timeout(request.app[REQUEST_TIMEOUT_S]):  # a body that never ends must not keep its place for ever
-            return json_answer(await engine.analyse(await _image(request), segments=segments, priority=priority, region=region))
+            image = await _image(request)
+            analysis = await engine.analyse(image, segments=segments, priority=priority, region=region, fingerprint=fingerprint)
+            return json_answer(analysis)
 
 
 async def _image(request: web.Request) -> bytes:
@@ -48,14 +51,14 @@ async def _image(request: web.Request) -> bytes:
 async def embed_texts(request: web.Request) -> web.Response:
     engine = request.app[ENGINE]
     asked = await read_json(request, EmbedTextRequest)
-    with engine.admitted(asked.priority):
-        async with asyncio.timeout(request.app[REQUEST_TIMEOUT_S]):
-            return json_answer(await engine.embed_texts(asked.texts, priority=asked.priority))
+    async with engine.admitted(asked.priority, asked.fingerprint), asyncio.timeout(request.app[REQUEST_TIMEOUT_S]):
+        return json_answer(await engine.embed_texts(asked.texts, priority=asked.priority, fingerprint=asked.fingerprint))
 
 
 @routes.get("/v1/models")
 async def models(request: web.Request) -> web.Response:
-    return json_answer(await request.app[ENGINE].info())
+    """With `fingerprint`, of models that were served before, which are then loaded beside those of the settings."""
+    return json_answer(await request.app[ENGINE].info(request.query.get("fingerprint")))
 
 
 @routes.get("/health/live")

@@ -46,6 +46,7 @@ from searchsvc.receiving import Receiver
 from searchsvc.reranking import Reranking
 from searchsvc.routes import facets, feedback, images, operations, pages, search
 from searchsvc.search import Searcher
+from searchsvc.searched import SearchedModels
 from searchsvc.secret import jwt_key, key_ring
 from searchsvc.services import SERVICES, Services
 from searchsvc.settings import SearchSettings
@@ -83,7 +84,7 @@ def create_app(settings: SearchSettings, *, embedder: Embedder, vectors: VectorS
                 settings,
                 access,
                 callers,
-                embedder=embedder,
+                embedder=SearchedModels(embedder, catalog),
                 vectors=vectors,
                 catalog=catalog,
                 metrics=metrics,

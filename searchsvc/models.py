@@ -53,7 +53,7 @@ class QueryModels:
         self._metrics.note_lookup("text_embeddings", hit=known is not None)
         if known is not None:
             return known
-        embeddings = await self._embedder.embed_texts([text], priority=Priority.QUERY)
+        embeddings = await self._embedder.embed_texts([text], priority=Priority.QUERY, fingerprint=fingerprint)
         if embeddings.space.collection != space.collection:
             self._info = None
             raise ModelUnavailable("the models have just changed: search again", retry_after_s=1)
@@ -61,9 +61,11 @@ class QueryModels:
         self._texts[key] = vector
         return vector
 
-    async def embed_picture(self, picture: bytes, space: Space, *, region: BBox | None = None) -> QueryPicture:
+    async def embed_picture(self, picture: bytes, space: Space, fingerprint: str, *, region: BBox | None = None) -> QueryPicture:
         """Embed a query picture, or a part of it, into `space`. Raises ImageRejected, InvalidRequest, ModelUnavailable, ModelCrashed."""
-        analysis = await self._embedder.analyse(picture, segments=SegmentMode.NONE, priority=Priority.QUERY, region=region)
+        analysis = await self._embedder.analyse(
+            picture, segments=SegmentMode.NONE, priority=Priority.QUERY, region=region, fingerprint=fingerprint
+        )
         for embedding in analysis.embeddings:
             if embedding.collection == space.collection:
                 return QueryPicture(analysis.content_hash, unit(embedding.vector))

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel
 
-from core.schemas import CONTENT_HASH_PATTERN, FailurePage
+from core.schemas import CONTENT_HASH_PATTERN, FailurePage, ModelsCourse
 from searchsvc.facets import DEFAULT_FACET_VALUES, MAX_FACET_VALUES, FacetField, FacetsAnswer
 from searchsvc.feedback_export import ExportFormat
 from searchsvc.feedback_views import FeedbackRecord, FeedbackReport
@@ -18,6 +18,7 @@ from searchsvc.schemas import (
     HealthReport,
     ImageView,
     Liveness,
+    ModelsRequest,
     SegmentRequest,
     SegmentsAnswer,
     StatusAnswer,
@@ -321,6 +322,28 @@ OPERATIONS: tuple[Operation, ...] = (
         "How far ingestion is, and what is loaded",
         (Answer(200, "the status", StatusAnswer),),
         errors=(503,),
+    ),
+    Operation(
+        "get",
+        f"{API}/models",
+        "operations",
+        "getModels",
+        "Which models answer, and how far a change of models is",
+        (Answer(200, "the course", ModelsCourse),),
+        errors=(503,),
+    ),
+    Operation(
+        "post",
+        f"{API}/models",
+        "operations",
+        "turnModels",
+        "Stop, resume or revert a change of models, or drop what the models before made",
+        (Answer(200, "the course by now", ModelsCourse),),
+        errors=(400, 401, 409, 413, 415, 422, 503),
+        request=ModelsRequest,
+        writes=True,
+        description="409: there is no such change, nothing to go back to, or the weights of the models before are gone.",
+        examples=(("back", {"action": "revert"}),),
     ),
     Operation(
         "get",

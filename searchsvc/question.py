@@ -95,7 +95,9 @@ class Questions:
         _check(options, pictures)
         needs_text = options.text is not None or options.negative_text is not None
         space = choose_space(info, model, needs_text=needs_text)
-        uploaded = [await self._models.embed_picture(picture, space, region=options.region) for picture in pictures]
+        uploaded = [
+            await self._models.embed_picture(picture, space, info.fingerprint, region=options.region) for picture in pictures
+        ]
         wanted = [*await self._wanted(options, space, info), *(_of_file(options, picture) for picture in uploaded)]
         unwanted: list[_Part] = [("unlike", _ref(one), await self._stored(one, space)) for one in options.unlike]
         if options.negative_text is not None:
@@ -121,7 +123,8 @@ class Questions:
         if options.text is not None:
             wanted.append(("text", options.text, await self._models.embed_text(options.text, space, info.fingerprint)))
         if options.image_id is not None and options.region is not None:
-            part = await self._models.embed_picture(await self._file_of(options.image_id), space, region=options.region)
+            file = await self._file_of(options.image_id)
+            part = await self._models.embed_picture(file, space, info.fingerprint, region=options.region)
             wanted.append(("region", options.image_id, part.vector))
         elif options.image_id is not None:
             example = Example(image_id=options.image_id, segment=options.segment)

@@ -15,6 +15,7 @@ from core.schemas import (
     IngestionStatus,
     Location,
     ModelCard,
+    ModelsAction,
     Orientation,
     Repair,
     Space,
@@ -83,6 +84,15 @@ class StatusAnswer(IngestionStatus):
     notice: str | None = Field(default=None, description="what the user should know of the models")
     writing_needs_key: bool = Field(description="whether upload, delete and segmenting again need an API key")
     version: str
+
+
+class ModelsRequest(Request):
+    action: ModelsAction = Field(
+        description=(
+            "`stop` and `resume` a change; `revert` it, or go back to the models before; `drop` what the models before made, "
+            "which gives up the way back"
+        )
+    )
 
 
 class HealthReport(Wire):

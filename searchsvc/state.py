@@ -47,6 +47,7 @@ class StatusReader:
             rate_per_s=ingestion.rate_per_s,
             eta_s=ingestion.eta_s,
             watcher=ingestion.watcher.model_copy(update={"repairs": all_repairs(self._repairs, ingestion)}),
+            model_change=ingestion.model_change,
             models=info.models if info else (),
             spaces=info.spaces if info else (),
             model_state=info.state if info else "unavailable",

@@ -22,13 +22,17 @@ async def draw_progress(catalog: Catalog, terminal: TextIO = sys.stderr) -> None
             status = await catalog.status()
         except Unavailable:
             status = None
-        busy = status is not None and (status.images.pending + status.images.running + status.watcher.settling) > 0
+        busy = status is not None and is_busy(status)
         if status is not None and busy:
             print(f"\r\x1b[K{progress_line(status)}", end="", file=terminal, flush=True)
         elif drawn:
             print("\r\x1b[K", end="", file=terminal, flush=True)
         drawn = busy
         await asyncio.sleep(_PERIOD_S)
+
+
+def is_busy(status: IngestionStatus) -> bool:
+    return status.images.pending + status.images.running + status.watcher.settling > 0 or status.model_change is not None
 
 
 def progress_line(status: IngestionStatus) -> str:
@@ -38,6 +42,10 @@ def progress_line(status: IngestionStatus) -> str:
     done = images.indexed + images.failed
     filled = _BAR_WIDTH * done // total if total else 0
     parts = [f"[{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] {done:,} of {total:,} pictures"]
+    if change := status.model_change:
+        parts.append(
+            f"re-indexing for {change.profile}: {change.done:,} of {change.total:,}{', stopped' if change.stopped else ''}"
+        )
     if images.failed:
         parts.append(f"{images.failed:,} failed")
     if status.rate_per_s > 0:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from core import masks
-from core.errors import ImageRejected, ImageSearchError, InvalidRequest, NotFound, Reason
+from core.errors import Conflict, ImageRejected, ImageSearchError, InvalidRequest, NotFound, Reason
 from core.points import points_by_collection
 from core.ports import ANYTHING, CollectionSize, Condition, FacetCount, Hit, Match, Payload, Point, Record, Substring, Where
 from core.schemas import (
@@ -30,6 +30,8 @@ from core.schemas import (
     ImageState,
     IngestionStatus,
     ModelCard,
+    ModelsAction,
+    ModelsCourse,
     ModelsInfo,
     Priority,
     Segment,
@@ -94,21 +96,30 @@ def picture_vector(image: Image.Image) -> Vector:
 
 @dataclass
 class FakeEmbedder:
-    """Words and colours that mean the same lie near each other. `away` is raised by every call while it is set."""
+    """Words and colours that mean the same lie near each other. `away` is raised by every call while it is set.
+
+    `before` are models that are loaded beside, by fingerprint; any other fingerprint means `models`.
+    """
 
     models: ModelsInfo = READY
+    before: dict[str, ModelsInfo] = field(default_factory=dict)
     away: ImageSearchError | None = None
     text_calls: int = 0
     analysed: list[tuple[SegmentMode, Priority]] = field(default_factory=list)
 
-    async def info(self) -> ModelsInfo:
+    async def info(self, fingerprint: str | None = None) -> ModelsInfo:
         self._check()
-        return self.models
+        return self._of(fingerprint)
 
-    async def embed_texts(self, texts: Sequence[str], *, priority: Priority = Priority.QUERY) -> TextEmbeddings:
+    def _of(self, fingerprint: str | None) -> ModelsInfo:
+        return self.before.get(fingerprint or "", self.models)
+
+    async def embed_texts(
+        self, texts: Sequence[str], *, priority: Priority = Priority.QUERY, fingerprint: str | None = None
+    ) -> TextEmbeddings:
         self._check()
         self.text_calls += 1
-        return TextEmbeddings(space=self.models.spaces[0], vectors=tuple(word_vector(text) for text in texts))
+        return TextEmbeddings(space=self._of(fingerprint).spaces[0], vectors=tuple(word_vector(text) for text in texts))
 
     async def analyse(
         self,
@@ -117,6 +128,7 @@ class FakeEmbedder:
         segments: SegmentMode = SegmentMode.STANDARD,
         priority: Priority = Priority.INGEST,
         region: BBox | None = None,
+        fingerprint: str | None = None,
     ) -> ImageAnalysis:
         self._check()
         self.analysed.append((segments, priority))
@@ -127,7 +139,7 @@ class FakeEmbedder:
             opened.load()
         except (OSError, SyntaxError, ValueError):  # all that Pillow says of damaged bytes
             raise ImageRejected(Reason.NOT_AN_IMAGE, "these bytes are no picture") from None
-        found = () if segments is SegmentMode.NONE or region else (self._segment(opened),)
+        found = () if segments is SegmentMode.NONE or region else (self._segment(opened, fingerprint),)
         seen = opened
         if region is not None:
             x, y, width, height = region
@@ -139,12 +151,12 @@ class FakeEmbedder:
             width=opened.width,
             height=opened.height,
             format=opened.format or "PNG",
-            fingerprint=self.models.fingerprint,
-            embeddings=self._embeddings(picture_vector(seen)),
+            fingerprint=self._of(fingerprint).fingerprint,
+            embeddings=self._embeddings(picture_vector(seen), fingerprint),
             segments=found,
         )
 
-    def _segment(self, image: Image.Image) -> AnalysedSegment:
+    def _segment(self, image: Image.Image, fingerprint: str | None) -> AnalysedSegment:
         """One segment: the left half."""
         mask = np.zeros((image.height, image.width), dtype=np.bool_)
         mask[:, : image.width // 2] = True
@@ -155,11 +167,11 @@ class FakeEmbedder:
             bbox=(0, 0, image.width // 2, image.height),
             area=float(mask.mean()),
             mask=masks.encode(mask),
-            embeddings=self._embeddings(picture_vector(image.crop((0, 0, max(1, image.width // 2), image.height)))),
+            embeddings=self._embeddings(picture_vector(image.crop((0, 0, max(1, image.width // 2), image.height))), fingerprint),
         )
 
-    def _embeddings(self, vector: Vector) -> tuple[Embedding, ...]:
-        return tuple(Embedding(collection=space.collection, vector=vector) for space in self.models.spaces)
+    def _embeddings(self, vector: Vector, fingerprint: str | None) -> tuple[Embedding, ...]:
+        return tuple(Embedding(collection=space.collection, vector=vector) for space in self._of(fingerprint).spaces)
 
     def _check(self) -> None:
         if self.away is not None:
@@ -182,6 +194,10 @@ class FakeVectorStore:
 
     async def ping(self) -> None:
         self._check()
+
+    async def drop(self, collection: str) -> None:
+        self._check()
+        self.stored.pop(collection, None)
 
     async def ensure(self, space: Space) -> None:
         self._check()
@@ -297,6 +313,8 @@ class FakeCatalog:
     failed: list[Failure] = field(default_factory=list)
     noticed: list[str] = field(default_factory=list)
     resegmented: list[tuple[str, SegmentMode]] = field(default_factory=list)
+    course: ModelsCourse = field(default_factory=lambda: ModelsCourse(searched=None, profile=None))
+    turned: list[ModelsAction] = field(default_factory=list)
     away: ImageSearchError | None = None
 
     async def status(self) -> IngestionStatus:
@@ -309,6 +327,7 @@ class FakeCatalog:
             segments=sum(record.segments for record in self.records.values()),
             rate_per_s=0.0,
             watcher=WatcherStatus(state="watching", observer="inotify"),
+            model_change=self.course.change,
         )
 
     async def image(self, image_id: str) -> ImageRecord:
@@ -336,6 +355,16 @@ class FakeCatalog:
         self.resegmented.append((image_id, mode))
         mask = masks.encode(np.ones((4, 4), dtype=np.bool_))
         return [Segment(n=0, label="whole", score=0.9, bbox=(0, 0, 4, 4), area=1.0, mask=mask)]
+
+    async def models(self) -> ModelsCourse:
+        self._check()
+        return self.course
+
+    async def turn_models(self, action: ModelsAction) -> ModelsCourse:
+        if self.course.change is None:
+            raise Conflict("no change of models is under way")
+        self.turned.append(action)
+        return self.course
 
     def _check(self) -> None:
         if self.away is not None:

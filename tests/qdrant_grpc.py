@@ -45,6 +45,12 @@ class Collections(wire.CollectionsServicer):
         await self._qdrant.run(partial(self._qdrant.engine.create_collection, name, vectors_config=vectors))
         return wire.CollectionOperationResponse(result=True)
 
+    async def Delete(self, request: Any, context: Any) -> Any:
+        """As the server: `result` tells whether there was one."""
+        existed = self._qdrant.indexes.pop(request.collection_name, None) is not None
+        await self._qdrant.run(partial(self._qdrant.engine.delete_collection, request.collection_name))
+        return wire.CollectionOperationResponse(result=existed)
+
     async def Get(self, request: Any, context: Any) -> Any:
         name = await _present(self._qdrant, request, context)
         info = await self._qdrant.run(partial(self._qdrant.engine.get_collection, name))

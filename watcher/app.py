@@ -27,6 +27,7 @@ from watcher.intake import Intake, IntakeEvents
 from watcher.ledger import Ledger
 from watcher.locks import ImageLocks
 from watcher.metrics import IndexMetrics, IngestionMetrics
+from watcher.models import Models
 from watcher.observer import FolderObserver
 from watcher.reconcile import Reconciler, VectorCheck
 from watcher.routes import make_app
@@ -68,6 +69,7 @@ async def running_watcher(
         index = IndexMetrics(registry, vectors)
         gate = Gate(KnownHosts(listens_on=settings.host, allowed=settings.allowed_hosts))
         stack.push_async_callback(parts.sweeper.finish)
+        await parts.models.begin()
         await _start(stack, settings, parts)
         stack.callback(catalog.note_draining)
         log.info("watcher_started", folder=parts.folder.root.name, observer=parts.observer.kind, images_recovered=recovered)
@@ -98,6 +100,9 @@ def _assemble(
     def is_calm() -> bool:
         return intake.is_calm and not scanner.is_busy and not scanner.folder_missing
 
+    def on_models_turned() -> None:
+        worker.models_turned()
+
     def on_left() -> None:
         sweeper.wake()
 
@@ -123,12 +128,22 @@ def _assemble(
         orphan_grace_s=settings.orphan_grace_s,
         is_calm=is_calm,
     )
+    check = VectorCheck(ledger, vectors, locks)
+    models = Models(
+        ledger,
+        embedder,
+        vectors,
+        check,
+        metrics,
+        turned=on_models_turned,
+        lacking=on_models_changed,
+    )
     worker = Worker(
         ledger,
         Ingest(folder, ledger, embedder, vectors, readers, decoder=decoder, metrics=metrics, recheck=intake.recheck),
-        embedder,
         locks,
         metrics,
+        models,
         limits=WorkerLimits(
             concurrency=settings.ingest_concurrency,
             max_attempts=settings.max_attempts,
@@ -143,7 +158,7 @@ def _assemble(
     )
     reconciler = Reconciler(
         ledger,
-        VectorCheck(ledger, vectors, locks),
+        check,
         interval_s=settings.reconcile_interval_s,
         scan=scanner.complete_scan,
         is_calm=is_calm,
@@ -157,7 +172,7 @@ def _assemble(
         on_hints=intake.take,
         on_loss=scanner.request,
     )
-    return Parts(folder, ledger, intake, scanner, reconciler, observer, worker, sweeper, metrics, readers)
+    return Parts(folder, ledger, intake, scanner, reconciler, observer, worker, models, sweeper, metrics, readers)
 
 
 async def _start(stack: AsyncExitStack, settings: WatcherSettings, parts: Parts) -> None:
@@ -166,6 +181,7 @@ async def _start(stack: AsyncExitStack, settings: WatcherSettings, parts: Parts)
     await _run(stack, parts.sweeper.run, "sweeper")
     await _run(stack, parts.worker.beat, "heartbeat")
     stack.push_async_callback(parts.worker.drain, settings.shutdown_grace_s * 0.6)
+    await _run(stack, parts.models.run, "models")
     await _run(stack, parts.worker.run, "worker")
     await _run(stack, parts.intake.run, "intake")
     await _run(stack, partial(parts.scanner.run, parts.intake), "scanner")

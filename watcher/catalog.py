@@ -15,13 +15,24 @@ import structlog
 
 from core.decode import IMAGE_SUFFIXES
 from core.errors import ImageRejected, InvalidRequest, NotFound, Reason, Unavailable
-from core.schemas import FailurePage, ImageRecord, IngestionStatus, Repair, Segment, SegmentMode, WatcherStatus
+from core.schemas import (
+    FailurePage,
+    ImageRecord,
+    IngestionStatus,
+    ModelsAction,
+    ModelsCourse,
+    Repair,
+    Segment,
+    SegmentMode,
+    WatcherStatus,
+)
 from watcher import locations, probe, views
 from watcher.folder import Folder, is_hidden, is_temporary
 from watcher.intake import Intake
 from watcher.ledger import Ledger
 from watcher.locations import Admission, FileStat
 from watcher.metrics import IngestionMetrics
+from watcher.models import Models
 from watcher.observer import FolderObserver
 from watcher.probe import Absence
 from watcher.reconcile import Reconciler
@@ -48,6 +59,7 @@ class Parts:
     reconciler: Reconciler
     observer: FolderObserver
     worker: Worker
+    models: Models
     sweeper: Sweeper
     metrics: IngestionMetrics
     readers: Executor
@@ -88,6 +100,7 @@ class FolderCatalog:
             rate_per_s=round(rate, 3),
             eta_s=round(left / rate, 1) if left and rate else None,
             watcher=watcher,
+            model_change=parts.models.course().change,
         )
 
     def _state(self) -> Literal["starting", "watching", "folder_missing", "draining"]:
@@ -154,6 +167,12 @@ class FolderCatalog:
             Segment(**{name: getattr(segment, name) for name in Segment.model_fields})
             for segment in await self._parts.worker.segment_again(image_id, mode)
         ]
+
+    async def models(self) -> ModelsCourse:
+        return self._parts.models.course()
+
+    async def turn_models(self, action: ModelsAction) -> ModelsCourse:
+        return await self._parts.models.turn(action)
 
     async def oldest_pending_s(self) -> float:
         """Age of the oldest pending image, for the metrics."""

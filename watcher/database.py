@@ -14,7 +14,7 @@ from core.databases import KeptDatabase
 from core.schemas import StatePart
 
 LEDGER_NAME = "ledger.sqlite3"
-_SCRIPTS = ("schema.sql", "schema_2.sql")
+_SCRIPTS = ("schema.sql", "schema_2.sql", "schema_3.sql")
 _KEPT_DAMAGED = 2
 
 

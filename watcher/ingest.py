@@ -8,13 +8,14 @@ import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from core import points
 from core.decoding import Decoder
-from core.errors import ImageSearchError
+from core.errors import ImageRejected, ImageSearchError
 from core.ports import Embedder, Payload, Record, VectorStore
 from core.schemas import ImageAnalysis, Location, ModelsInfo, Priority, Segment, SegmentMode
 from watcher import jobs
@@ -76,23 +77,39 @@ class Ingest:
         for space in info.spaces:
             await self._vectors.ensure(space)
 
-    async def run(self, job: Job, info: ModelsInfo) -> Ingested:
-        """Bring all points of the image into the vectors. Raises ImageRejected, ModelCrashed, FileChanged."""
+    async def run(self, job: Job, info: ModelsInfo, former: ModelsInfo | None = None) -> Ingested:
+        """Bring all points of the image into the vectors; into those of the `former` models first, which answer, if they are given.
+
+        Raises ImageRejected, ModelCrashed, FileChanged.
+        """
+        if former is not None:
+            with suppress(ImageRejected):  # what the models to come say of it counts
+                await self._made(job, former)
+        return await self._made(job, info)
+
+    async def _made(self, job: Job, info: ModelsInfo) -> Ingested:
         with self._metrics.stage("adopt"):
             adopted = await self._adopt(job.image_id, info)
-        return adopted or await self._analyse(job, SegmentMode.STANDARD, Priority.INGEST)
+        return adopted or await self._analyse(job, info, SegmentMode.STANDARD, Priority.INGEST)
 
-    async def again(self, job: Job, mode: SegmentMode) -> Ingested:
-        """Segment the image again, for somebody who waits. Raises ImageRejected, ModelCrashed, FileChanged."""
+    async def again(self, job: Job, mode: SegmentMode, info: ModelsInfo, former: ModelsInfo | None = None) -> Ingested:
+        """Segment the image again, for somebody who waits. Raises ImageRejected, ModelCrashed, FileChanged.
+
+        The segments are those that the models that answer found.
+        """
         for collection in await self._vectors.collections():
             await self._vectors.set_payload(collection, points.of_image(job.image_id), {"fingerprint": ""})
-        return await self._analyse(job, mode, Priority.QUERY)
+        shown = await self._analyse(job, former, mode, Priority.QUERY) if former is not None else None
+        made = await self._analyse(job, info, mode, Priority.QUERY)
+        return made if shown is None else replace(made, segments=shown.segments)
 
-    async def _analyse(self, job: Job, mode: SegmentMode, priority: Priority) -> Ingested:
+    async def _analyse(self, job: Job, info: ModelsInfo, mode: SegmentMode, priority: Priority) -> Ingested:
         with self._metrics.stage("read"):
             content = await self._read(job.image_id)
         with self._metrics.stage("analyse"):
-            analysis = await self._embedder.analyse(content.body, segments=mode, priority=priority)
+            analysis = await self._embedder.analyse(
+                content.body, segments=mode, priority=priority, fingerprint=info.fingerprint or None
+            )
         if analysis.content_hash != job.image_id:
             raise RuntimeError("the model service answered for another picture")
         places = await self._ledger.run(jobs.places, job.image_id)

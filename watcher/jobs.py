@@ -13,7 +13,10 @@ from core.schemas import ImageState
 from watcher.database import transaction
 
 SUSPECT_PRIORITY = -1
-"""Pictures that the model service died with are tried last, and alone."""
+"""Pictures that the model service died with are tried last of the new ones, and alone."""
+
+AGAIN_PRIORITY = -2
+"""Pictures that other models settled before wait for all others: they can be found meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +50,18 @@ class Outcome:
     payload_version: int
 
 
-def claim(connection: sqlite3.Connection, now: float, lease_s: float) -> Job | None:
-    """Take the next pending image that is due: by priority, then the longest known."""
+def claim(connection: sqlite3.Connection, now: float, lease_s: float, *, new_alone: bool = False) -> Job | None:
+    """Take the next pending image that is due: by priority, then the longest known. `new_alone` leaves those for AGAIN_PRIORITY."""
     row = connection.execute(
         "SELECT image_id FROM images INDEXED BY images_to_claim WHERE state = 'pending' AND orphaned_at IS NULL"
-        " AND next_attempt_at <= ? ORDER BY priority DESC, noticed_at LIMIT 1",
-        (now,),
+        " AND priority > ? AND next_attempt_at <= ? ORDER BY priority DESC, noticed_at LIMIT 1",
+        (_above(new_alone), now),
     ).fetchone()
     return _take(connection, row["image_id"], now + lease_s) if row else None
+
+
+def _above(new_alone: bool) -> int:
+    return AGAIN_PRIORITY if new_alone else AGAIN_PRIORITY - 1
 
 
 def claim_image(connection: sqlite3.Connection, image_id: str, now: float, lease_s: float) -> Job | None:
@@ -91,14 +98,29 @@ def places(connection: sqlite3.Connection, image_id: str) -> Places:
     return Places(tuple(path["path"] for path in found), row["paths_version"] if row else 0)
 
 
+_ENDED = "state = CASE WHEN coalesce((SELECT target FROM course) = ?, TRUE) THEN ? ELSE 'pending' END"
+"""By the models of this fingerprint, in this state."""
+
+
 def complete(connection: sqlite3.Connection, job: Job, outcome: Outcome, now: float) -> bool:
-    """Mark the image indexed. False when the lease was lost, and with it the right to say so."""
+    """Mark the image indexed, or pending again where other models are indexed for by now. False when the lease was lost, and with it the
+    right to say so."""
     return _settle(
         connection,
         job,
-        "state = 'indexed', reason = NULL, detail = NULL, failed_at = NULL, attempts = 0, crashes = 0, next_attempt_at = 0,"
+        f"{_ENDED}, priority = 0, reason = NULL, detail = NULL, failed_at = NULL, attempts = 0, crashes = 0, next_attempt_at = 0,"
         " indexed_at = ?, fingerprint = ?, width = ?, height = ?, segments = ?, payload_version = ?, layout = ?",
-        (now, outcome.fingerprint, outcome.width, outcome.height, outcome.segments, outcome.payload_version, LAYOUT),
+        (
+            outcome.fingerprint,
+            ImageState.INDEXED.value,
+            now,
+            outcome.fingerprint,
+            outcome.width,
+            outcome.height,
+            outcome.segments,
+            outcome.payload_version,
+            LAYOUT,
+        ),
     )
 
 
@@ -107,8 +129,8 @@ def reject(connection: sqlite3.Connection, job: Job, reason: Reason, detail: str
     return _settle(
         connection,
         job,
-        "state = 'failed', reason = ?, detail = ?, failed_at = ?, fingerprint = ?, segments = 0",
-        (reason.value, detail, now, fingerprint),
+        f"{_ENDED}, reason = ?, detail = ?, failed_at = ?, fingerprint = ?, segments = 0",
+        (fingerprint, ImageState.FAILED.value, reason.value, detail, now, fingerprint),
     )
 
 
@@ -161,28 +183,31 @@ def set_back(connection: sqlite3.Connection, now: float, longest_pause_s: float)
     return pauses.rowcount + graces.rowcount
 
 
-def has_pending(connection: sqlite3.Connection) -> bool:
+def has_pending(connection: sqlite3.Connection, *, new_alone: bool = False) -> bool:
     """Whether there is anything to claim, now or later."""
     (found,) = connection.execute(
-        "SELECT EXISTS (SELECT 1 FROM images WHERE state = 'pending' AND orphaned_at IS NULL)"
+        "SELECT EXISTS (SELECT 1 FROM images WHERE state = 'pending' AND orphaned_at IS NULL AND priority > ?)",
+        (_above(new_alone),),
     ).fetchone()
     return bool(found)
 
 
-def next_due(connection: sqlite3.Connection) -> float | None:
+def next_due(connection: sqlite3.Connection, *, new_alone: bool = False) -> float | None:
     """When the next pending image may be claimed."""
     row = connection.execute(
-        "SELECT min(next_attempt_at) AS due FROM images WHERE state = 'pending' AND orphaned_at IS NULL"
+        "SELECT min(next_attempt_at) AS due FROM images WHERE state = 'pending' AND orphaned_at IS NULL AND priority > ?",
+        (_above(new_alone),),
     ).fetchone()
     due: float | None = row["due"]
     return due
 
 
 def requeue(connection: sqlite3.Connection, image_id: str) -> bool:
-    """An indexed image whose points are missing starts anew."""
+    """An indexed image whose points are missing starts anew, in every edition."""
     return (
         connection.execute(
-            "UPDATE images SET state = 'pending', next_attempt_at = 0 WHERE image_id = ? AND state = 'indexed'", (image_id,)
+            "UPDATE images SET state = 'pending', next_attempt_at = 0, indexed_at = NULL WHERE image_id = ? AND state = 'indexed'",
+            (image_id,),
         ).rowcount
         == 1
     )
@@ -191,10 +216,10 @@ def requeue(connection: sqlite3.Connection, image_id: str) -> bool:
 def requeue_others(connection: sqlite3.Connection, fingerprint: str) -> int:
     """Everything that other models indexed or refused starts anew, and what an earlier release wrote less of: that is adopted."""
     return connection.execute(
-        "UPDATE images SET state = 'pending', next_attempt_at = 0, attempts = 0, crashes = 0, priority = 0,"
+        "UPDATE images SET state = 'pending', next_attempt_at = 0, attempts = 0, crashes = 0, priority = ?,"
         " reason = NULL, detail = NULL, failed_at = NULL"
         " WHERE state IN ('indexed', 'failed') AND fingerprint <> ? OR state = 'indexed' AND layout <> ?",
-        (fingerprint, LAYOUT),
+        (AGAIN_PRIORITY, fingerprint, LAYOUT),
     ).rowcount
 
 

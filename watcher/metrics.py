@@ -37,6 +37,15 @@ class IngestionMetrics:
         self._reconciled = Gauge(
             "ingestion_last_reconcile_timestamp_seconds", "When folder and ledger were last compared", registry=registry
         )
+        self._change = Gauge(
+            "ingestion_model_change_images",
+            "Images by how far a change of models is with them; both 0 while there is none",
+            ("state",),
+            registry=registry,
+        )
+        self._change_stopped = Gauge(
+            "ingestion_model_change_stopped", "1 while a change of models stands still", registry=registry
+        )
         self._indexed = Counter("ingestion_indexed_total", "Images that became searchable", ("how",), registry=registry)
         self._failed = Counter("ingestion_failures_total", "Files that ended failed or refused", ("reason",), registry=registry)
         self._stages = Histogram(
@@ -82,6 +91,10 @@ class IngestionMetrics:
         counts = status.images.model_dump()
         for state in ImageState:
             self._images.labels(state.value).set(counts[state.value])
+        change = status.model_change
+        self._change.labels("settled").set(change.done if change else 0)
+        self._change.labels("waiting").set(change.total - change.done if change else 0)
+        self._change_stopped.set(change.stopped if change else 0)
         watcher = status.watcher
         self._segments.set(status.segments)
         self._settling.set(watcher.settling)

@@ -36,11 +36,21 @@ class VectorCheck:
 
     async def counts_agree(self, info: ModelsInfo) -> bool:
         """A quick look: as many points of each kind as the ledger expects."""
-        totals = await self._ledger.run(views.totals)
+        totals = await self._ledger.run(views.settled)
         for space in info.spaces:
             images = await self._count(space.collection, Kind.IMAGE)
             segments = await self._count(space.collection, Kind.SEGMENT)
-            if (images, segments) != (totals.images.indexed, totals.segments):
+            if (images, segments) != (totals.images, totals.segments):
+                return False
+        return True
+
+    async def holds_all(self, info: ModelsInfo) -> bool:
+        """Whether there are at least as many points as the ledger expects; what is being written has more by a moment."""
+        totals = await self._ledger.run(views.settled)
+        for space in info.spaces:
+            if await self._count(space.collection, Kind.IMAGE) < totals.images:
+                return False
+            if await self._count(space.collection, Kind.SEGMENT) < totals.segments:
                 return False
         return True
 
@@ -196,7 +206,7 @@ class Reconciler:
         every_point = self._every_point
         if not every_point:
             totals = await self._ledger.run(views.totals)
-            if totals.images.pending or totals.images.running or await self._check.counts_agree(info):
+            if totals.images.pending or totals.images.running or totals.unsettled or await self._check.counts_agree(info):
                 return True
         started = time.monotonic()
         self._every_point = False

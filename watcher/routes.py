@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from core.catalog_client import SEGMENTS, NoticeRequest, SegmentRequest
+from core.catalog_client import SEGMENTS, ModelsRequest, NoticeRequest, SegmentRequest
 from core.errors import InvalidRequest
 from core.gate import Gate
 from core.schemas import Health
@@ -50,6 +50,13 @@ class Routes:
         segments = await self._catalog.resegment(request.match_info["id"], asked.mode)
         return web.Response(body=SEGMENTS.dump_json(segments), content_type="application/json")
 
+    async def models(self, _: web.Request) -> web.Response:
+        return json_answer(await self._catalog.models())
+
+    async def turn_models(self, request: web.Request) -> web.Response:
+        asked = await read_json(request, ModelsRequest)
+        return json_answer(await self._catalog.turn_models(asked.action))
+
     async def live(self, _: web.Request) -> web.Response:
         return json_answer(Health(status="ok"))
 
@@ -69,7 +76,8 @@ class Routes:
 def make_app(catalog: FolderCatalog, metrics: IngestionMetrics, index: IndexMetrics, gate: Gate) -> web.Application:
     """The watcher's HTTP side."""
     routes = Routes(catalog, metrics, index)
-    app = make_application("watcher", metrics.registry, gate=gate, client_max_size=_LARGEST_BODY, routine=("/v1/status",))
+    routine = ("/v1/status", "/v1/models")
+    app = make_application("watcher", metrics.registry, gate=gate, client_max_size=_LARGEST_BODY, routine=routine)
     app.add_routes(
         [
             web.get("/v1/status", routes.status),
@@ -78,6 +86,8 @@ def make_app(catalog: FolderCatalog, metrics: IngestionMetrics, index: IndexMetr
             web.get("/v1/images/{id}", routes.image),
             web.delete("/v1/images/{id}", routes.delete),
             web.post("/v1/images/{id}/segment", routes.segment),
+            web.get("/v1/models", routes.models),
+            web.post("/v1/models", routes.turn_models),
             web.get("/health/live", routes.live),
             web.get("/health/ready", routes.ready),
             web.get("/metrics", routes.metrics),

@@ -10,12 +10,26 @@ from datetime import UTC, datetime
 from core.errors import Reason
 from core.schemas import Failure, FailurePage, ImageRecord, ImageState, StateCounts
 
+_ANSWERED = "(indexed_at IS NOT NULL AND state IN ('pending', 'running') AND fingerprint <> (SELECT target FROM course))"
+"""Of images that other models indexed before: they can be found by those until the target's take over."""
+
 
 @dataclass(frozen=True, slots=True)
 class Totals:
+    """Images that other models indexed before count as indexed, and again as `unsettled`."""
+
     images: StateCounts
+    unsettled: int
     segments: int
     oldest_pending_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What the target's collections must hold by now."""
+
+    images: int
+    segments: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +43,18 @@ class Expected:
 def totals(connection: sqlite3.Connection) -> Totals:
     rows = connection.execute("SELECT state, count(*) AS images, sum(segments) AS segments FROM images GROUP BY state").fetchall()
     by_state = {row["state"]: row["images"] for row in rows}
+    answered = connection.execute(
+        f"SELECT state, count(*) AS images, sum(segments) AS segments FROM images INDEXED BY images_unsettled"  # noqa: S608 - ours
+        f" WHERE state IN ('pending', 'running') AND fingerprint IS NOT NULL AND {_ANSWERED} GROUP BY state"
+    ).fetchall()
+    for row in answered:
+        by_state[row["state"]] -= row["images"]
+        by_state[ImageState.INDEXED] = by_state.get(ImageState.INDEXED, 0) + row["images"]
     (refused,) = connection.execute(
         "SELECT count(*) FROM paths WHERE reason IS NOT NULL AND reason <> ?", (Reason.IGNORED.value,)
     ).fetchone()
     (oldest,) = connection.execute(
-        "SELECT min(noticed_at) FROM images WHERE state = 'pending' AND orphaned_at IS NULL"
+        f"SELECT min(noticed_at) FROM images WHERE state = 'pending' AND orphaned_at IS NULL AND NOT coalesce({_ANSWERED}, FALSE)"  # noqa: S608
     ).fetchone()
     counts = StateCounts(
         pending=by_state.get(ImageState.PENDING, 0),
@@ -41,19 +62,27 @@ def totals(connection: sqlite3.Connection) -> Totals:
         indexed=by_state.get(ImageState.INDEXED, 0),
         failed=by_state.get(ImageState.FAILED, 0) + refused,
     )
-    segments = sum(row["segments"] for row in rows if row["state"] == ImageState.INDEXED)
-    return Totals(counts, segments, oldest)
+    segments = sum(row["segments"] for row in (*[row for row in rows if row["state"] == ImageState.INDEXED], *answered))
+    return Totals(counts, sum(row["images"] for row in answered), segments, oldest)
+
+
+def settled(connection: sqlite3.Connection) -> Settled:
+    row = connection.execute("SELECT count(*), coalesce(sum(segments), 0) FROM images WHERE state = 'indexed'").fetchone()
+    return Settled(*row)
 
 
 def image(connection: sqlite3.Connection, image_id: str) -> ImageRecord | None:
     """The image, unless it is unknown or has no file any more."""
-    row = connection.execute("SELECT * FROM images WHERE image_id = ? AND orphaned_at IS NULL", (image_id,)).fetchone()
+    row = connection.execute(
+        f"SELECT *, coalesce({_ANSWERED}, FALSE) AS answered FROM images WHERE image_id = ? AND orphaned_at IS NULL",  # noqa: S608 - ours
+        (image_id,),
+    ).fetchone()
     if row is None:
         return None
     paths = connection.execute("SELECT path FROM paths WHERE image_id = ? ORDER BY path", (image_id,)).fetchall()
     return ImageRecord(
         image_id=image_id,
-        state=ImageState(row["state"]),
+        state=ImageState.INDEXED if row["answered"] else ImageState(row["state"]),
         reason=Reason(row["reason"]) if row["reason"] else None,
         detail=row["detail"],
         paths=tuple(path["path"] for path in paths),

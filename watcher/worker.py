@@ -16,21 +16,19 @@ from core.errors import (
     ImageRejected,
     InvalidRequest,
     ModelCrashed,
-    ModelUnavailable,
-    NoModel,
     NotFound,
     Overloaded,
     Reason,
     Unavailable,
 )
-from core.ports import Embedder
-from core.schemas import EngineState, ModelsInfo, Segment, SegmentMode
+from core.schemas import ModelsInfo, Segment, SegmentMode
 from watcher import jobs
 from watcher.ingest import FileChanged, Ingest, Ingested
 from watcher.jobs import Job
 from watcher.ledger import Ledger
 from watcher.locks import ImageLocks
 from watcher.metrics import IngestionMetrics
+from watcher.models import Models
 from watcher.outage import Outage
 
 log = structlog.get_logger()
@@ -58,9 +56,9 @@ class Worker:
         self,
         ledger: Ledger,
         ingest: Ingest,
-        embedder: Embedder,
         locks: ImageLocks,
         metrics: IngestionMetrics,
+        models: Models,
         *,
         limits: WorkerLimits,
         is_folder_missing: Callable[[], bool],
@@ -69,7 +67,7 @@ class Worker:
     ) -> None:
         self._ledger = ledger
         self._ingest = ingest
-        self._embedder = embedder
+        self._course = models
         self._locks = locks
         self._metrics = metrics
         self._limits = limits
@@ -93,6 +91,11 @@ class Worker:
 
     def wake(self) -> None:
         """There may be something to do."""
+        self._wake.set()
+
+    def models_turned(self) -> None:
+        """Other models may be to be indexed for."""
+        self._info = None
         self._wake.set()
 
     async def run(self) -> None:
@@ -154,8 +157,8 @@ class Worker:
                 raise Unavailable("the picture is just being indexed", retry_after_s=1)
             self._leases[job.lease_id] = job
             try:
-                await self._ingest.ensure_collections(await self._models())
-                ingested = await self._ingest.again(job, mode)
+                info, former = await self._models(), await self._former()
+                ingested = await self._ingest.again(job, mode, info, former)
                 await self._ledger.run(jobs.complete, job, ingested.outcome, time.time())
             except FileChanged:
                 raise NotFound("the picture's file is gone") from None
@@ -177,16 +180,17 @@ class Worker:
             self._stranded.pop()
         await self._all_but(self._limits.concurrency - 1)
         self._wake.clear()
-        pending = await self._ledger.run(jobs.has_pending)
+        new_alone = self._course.is_stopped
+        pending = await self._ledger.run(jobs.has_pending, new_alone=new_alone)
         if not pending and self._info is not None and not self._outage.is_open:
             await self._sleep(_LONGEST_SLEEP_S)
             return
         info = await self._models()
-        job = await self._ledger.run(jobs.claim, time.time(), self._limits.lease_s) if pending else None
+        job = await self._ledger.run(jobs.claim, time.time(), self._limits.lease_s, new_alone=new_alone) if pending else None
         if job is not None:
             await self._start(job, info)
         elif pending:
-            await self._sleep(await self._until_due())
+            await self._sleep(await self._until_due(new_alone=new_alone))
         else:
             self._outage.over()
 
@@ -210,8 +214,8 @@ class Worker:
         while len(self._in_flight) > most:
             await asyncio.wait(self._in_flight, return_when=asyncio.FIRST_COMPLETED)
 
-    async def _until_due(self) -> float:
-        due = await self._ledger.run(jobs.next_due)
+    async def _until_due(self, *, new_alone: bool) -> float:
+        due = await self._ledger.run(jobs.next_due, new_alone=new_alone)
         return _LONGEST_SLEEP_S if due is None else min(max(due - time.time(), 0.01), _LONGEST_SLEEP_S)
 
     async def _sleep(self, seconds: float) -> None:
@@ -226,11 +230,7 @@ class Worker:
         """What is loaded, with its collections in place. Raises ModelUnavailable while nothing is."""
         if self._info is not None and time.monotonic() < self._info_until:
             return self._info
-        info = await self._embedder.info()
-        if info.state is EngineState.NO_MODEL:
-            raise NoModel(info.notice or "no model weights are to be had")
-        if info.state is not EngineState.READY:
-            raise ModelUnavailable("the models are being loaded")
+        info = await self._course.target()
         try:
             await self._ingest.ensure_collections(info)
         except InvalidRequest as error:  # a collection of another dimension: no picture's fault, and no retry mends it
@@ -238,14 +238,20 @@ class Worker:
         self._info, self._info_until = info, time.monotonic() + _INFO_GOOD_FOR_S
         if self._fingerprint != info.fingerprint:
             self._fingerprint = info.fingerprint
-            again = await self._ledger.run(jobs.requeue_others, info.fingerprint)
-            log.info("models_found", profile=info.profile, fingerprint=info.fingerprint, images_to_index_again=again)
+            log.info("models_found", profile=info.profile, fingerprint=info.fingerprint)
             self._models_changed()
         return info
 
     async def models(self) -> ModelsInfo:
         """For the reconcile. Raises ModelUnavailable."""
         return await self._models()
+
+    async def _former(self) -> ModelsInfo | None:
+        """Models that answer while others are indexed for, with their collections in place. Raises Unavailable."""
+        former = await self._course.former()
+        if former is not None:
+            await self._ingest.ensure_collections(former)
+        return former
 
     # --- one image
 
@@ -265,7 +271,8 @@ class Worker:
 
     async def _attempt(self, job: Job, info: ModelsInfo, started: float) -> None:
         try:
-            ingested = await self._ingest.run(job, info)
+            former = None if job.was_indexed else await self._former()
+            ingested = await self._ingest.run(job, info, former)
             await self._complete(job, ingested, started)
         except ImageRejected as error:
             await self._fail(job, error.reason, str(error), info)

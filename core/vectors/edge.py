@@ -34,7 +34,7 @@ from core.vectors.edge_filters import edge_filter
 from core.vectors.edge_gate import Held
 from core.vectors.edge_growth import IndexGrowth
 from core.vectors.edge_shard import Shard
-from core.vectors.edge_shards import EdgeShards, add_index, missing_indexes, open_files, sync_files
+from core.vectors.edge_shards import EdgeShards, add_index, missing_indexes, open_files, remove_trees, sync_files
 from core.vectors.storage import PLAIN, VectorStorage
 
 log = structlog.get_logger()
@@ -238,6 +238,13 @@ class EdgeStore:
         points = await self._run(lambda: [shard.engine.info().points_count for shard in shards])
         disk_bytes = await _on(self._sync_thread, lambda: [shard.disk_bytes() for shard in shards])
         return [CollectionSize(shard.collection, *size) for shard, *size in zip(shards, points, disk_bytes, strict=True)]
+
+    async def drop(self, collection: str) -> None:
+        shard = self._shards.get(collection)
+        if shard is not None:
+            await self._growth.abandon(shard)
+            removed = await self._write(shard, lambda: self._shards.drop(collection))
+            await asyncio.to_thread(remove_trees, removed)
 
     async def flush(self) -> None:
         for shard in await self._run(self._shards.all):

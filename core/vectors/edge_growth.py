@@ -65,18 +65,25 @@ class IndexGrowth:
         self._index_from = index_from
         self._storage = storage
         self._building: asyncio.Task[None] | None = None
+        self._of: Shard | None = None
 
     def consider(self, shard: Shard) -> None:
         """Begin to build where it is due. Called on the loop, after writes."""
         if self._building is not None and not self._building.done():
             return
         if shard.unindexed - shard.left_unindexed >= max(self._index_from, _GROWTH * shard.indexed):
+            self._of = shard
             self._building = asyncio.create_task(self._build(shard), name=f"index-{shard.collection}")
 
     async def settled(self) -> None:
         """Return when nothing is being built."""
         if self._building is not None:
             await asyncio.wait({self._building})
+
+    async def abandon(self, shard: Shard) -> None:
+        """Build no index of this shard, which is to go."""
+        if self._of is shard:
+            await self.close()
 
     async def close(self) -> None:
         """End what is being built; what there is of it is removed."""

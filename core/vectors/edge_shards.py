@@ -224,6 +224,19 @@ class EdgeShards:
     def _seal(self, path: Path) -> Seal:
         return Seal(self._folder / f"{path.name}{_SEAL}")
 
+    def drop(self, collection: str) -> list[Path]:
+        """Let the collection be no more, whenever the process ends. Returns folders that are left to be removed."""
+        shard = self._shards.pop(collection)
+        shard.engine.close()
+        present = [path for path in self._folder.iterdir() if _generation_of(path.name)[0] == collection and path.is_dir()]
+        unfinished: list[Path] = []
+        for path in sorted(present, key=lambda one: one == shard.path):  # what holds goes last: no other must take its place
+            unfinished.append(path.rename(self._workplace(collection)))
+            _ready(path).unlink(missing_ok=True)
+        files.sync([self._folder])
+        log.info("collection_dropped", collection=collection)
+        return unfinished
+
     def _sweep(self) -> None:
         """Remove what was not finished, and generations that no longer hold."""
         for path in self._folder.glob(f"{_UNFINISHED}*"):
@@ -266,6 +279,12 @@ def add_index(engine: edge.EdgeShard, key: str) -> None:
 def open_files(paths: list[Path]) -> list[int]:
     """Descriptors of these files and folders, for `sync_files`: opened here, they stay the same files when the engine renames them."""
     return [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in paths]
+
+
+def remove_trees(folders: Sequence[Path]) -> None:
+    """What stays is swept at the next start."""
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def sync_files(descriptors: list[int]) -> None:

@@ -228,6 +228,11 @@ class ServerStore:
         found = await asyncio.gather(*(self._present(name, client.get_collection(self._prefix + name)) for name in names))
         return [CollectionSize(name, info.points_count or 0, None) for name, info in zip(names, found, strict=True) if info]
 
+    async def drop(self, collection: str) -> None:
+        client = await self._connection.client()
+        await self._present(collection, client.delete_collection(self._prefix + collection))
+        self._dims.pop(collection, None)
+
     async def flush(self) -> None:
         """The server answers a write once it is in its journal, and brings that onto the disk by its own clock."""
         await self.ping()

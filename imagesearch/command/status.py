@@ -11,6 +11,7 @@ from rich.text import Text
 
 from imagesearch.client import Client
 from imagesearch.command.exits import Exit
+from imagesearch.command.models import changed
 from imagesearch.command.screen import Screen, shown
 from searchsvc.schemas import StatusAnswer
 
@@ -79,6 +80,8 @@ def _lines(status: StatusAnswer) -> list[str]:
     lines.append(f"folder    {folder[watcher.state]}{f'; waiting: {watcher.waiting_for}' if watcher.waiting_for else ''}")
     names = ", ".join(space.model_name for space in status.spaces) or "none"
     lines.append(f"models    {names} ({status.model_state}), profile {status.profile or 'unknown'}")
+    if status.model_change:
+        lines.append(f"change    {changed(status.model_change)}")
     if status.notice:
         lines.append(f"notice    {status.notice}")
     if images.failed:

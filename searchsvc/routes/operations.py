@@ -1,4 +1,4 @@
-"""Operations: status, failures, events, health."""
+"""Operations: status, failures, events, models, health."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from aiohttp import hdrs, web
 
 from core.errors import InvalidRequest
 from core.problems import problem
-from core.web import json_answer, request_id_of
-from searchsvc.schemas import Liveness
+from core.web import json_answer, read_json, request_id_of
+from searchsvc.schemas import Liveness, ModelsRequest
 from searchsvc.services import SERVICES
 from searchsvc.urls import API
 
@@ -24,6 +24,8 @@ def routes() -> list[web.RouteDef]:
         web.get(f"{API}/status", status),
         web.get(f"{API}/failures", failures),
         web.get(f"{API}/events", events, allow_head=False),
+        web.get(f"{API}/models", models),
+        web.post(f"{API}/models", turn_models),
         web.get("/health", health),
         web.get("/health/live", live),
         web.get("/health/ready", ready),
@@ -56,6 +58,19 @@ async def events(request: web.Request) -> web.StreamResponse:
                 await response.write(event)
             await response.write_eof()
     return response
+
+
+async def models(request: web.Request) -> web.Response:
+    return json_answer(await request.app[SERVICES].catalog.models())
+
+
+async def turn_models(request: web.Request) -> web.Response:
+    services = request.app[SERVICES]
+    services.access.check(
+        authorization=request.headers.get(hdrs.AUTHORIZATION), origin=request.headers.get(hdrs.ORIGIN), host=request.host
+    )
+    asked = await read_json(request, ModelsRequest)
+    return json_answer(await services.catalog.turn_models(asked.action))
 
 
 async def live(_: web.Request) -> web.Response:

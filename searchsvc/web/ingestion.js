@@ -17,19 +17,21 @@ export class Ingestion {
   }
 
   show(status) {
-    const { images } = status;
+    const { images, model_change: change } = status;
     const total = images.pending + images.running + images.indexed + images.failed;
     const done = images.indexed + images.failed;
     const busy = isBusy(status);
+    const counted = !change || images.pending + images.running > 0;
+    const left = status.eta_s ?? change?.eta_s;
     this.#box.className = busy ? "ingestion busy" : "ingestion";
     const focused = this.#box.contains(document.activeElement);
     const failed = make("button", { type: "button", class: "link", onclick: this.#onFailures }, `${images.failed.toLocaleString("en")} not indexed`);
     this.#box.replaceChildren(
-      ...(busy ? [make("progress", { max: Math.max(1, total), value: done, "aria-label": "Indexed pictures" })] : []),
-      make("span", { class: "strong" }, busy ? `${done.toLocaleString("en")} of ${plural(total, "picture", "pictures")}` : plural(images.indexed, "picture", "pictures")),
+      ...(busy ? [make("progress", { max: Math.max(1, counted ? total : change.total), value: counted ? done : change.done, "aria-label": "Indexed pictures" })] : []),
+      make("span", { class: "strong" }, busy && counted ? `${done.toLocaleString("en")} of ${plural(total, "picture", "pictures")}` : plural(images.indexed, "picture", "pictures")),
       make("span", {}, plural(status.segments, "region", "regions")),
       ...(busy && status.rate_per_s > 0 ? [make("span", {}, `${status.rate_per_s.toFixed(1)} a second`)] : []),
-      ...(busy && status.eta_s ? [make("span", {}, `${duration(status.eta_s)} left`)] : []),
+      ...(busy && left ? [make("span", {}, `${duration(left)} left`)] : []),
       ...(images.failed ? [failed] : []),
       make("span", { class: "state" }, wordFor(status)),
     );
@@ -37,12 +39,17 @@ export class Ingestion {
   }
 }
 
-function wordFor({ images, watcher }) {
+function changing({ profile, done, total, stopped }) {
+  return `${stopped ? "Stopped re-indexing" : "Re-indexing"} for ${profile}: ${done.toLocaleString("en")} of ${total.toLocaleString("en")}`;
+}
+
+function wordFor({ images, watcher, model_change: change }) {
   if (watcher.waiting_for) return `Waiting: ${watcher.waiting_for}`;
   if (watcher.state === "folder_missing") return "The watched folder is missing";
   if (watcher.settling) return `${plural(watcher.settling, "file is", "files are")} still being written`;
   if (watcher.reconciling) return "Comparing with the folder";
   if (images.pending + images.running > 0) return "Indexing";
+  if (change) return changing(change);
   return watcher.state === "watching" ? "Up to date" : watcher.state;
 }
 

@@ -81,6 +81,6 @@ export class Status {
   }
 }
 
-export function isBusy({ images, watcher }) {
-  return images.pending + images.running > 0 || watcher.settling > 0 || watcher.reconciling;
+export function isBusy({ images, watcher, model_change: change }) {
+  return images.pending + images.running > 0 || (change && !change.stopped) || watcher.settling > 0 || watcher.reconciling;
 }

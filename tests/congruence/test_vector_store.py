@@ -483,6 +483,52 @@ async def test_nothing_works_after_the_store_was_left(work_folder: Path, edge_fo
             await left.upsert(NAME, points_of(1))
 
 
+# --- dropping
+
+
+async def test_a_dropped_collection_is_gone_at_once_and_may_be_made_anew(store: VectorStore) -> None:
+    other = Space(collection="other-test", model_name="Other", dim=3, text=True)
+    await store.ensure(other)
+    await store.upsert(NAME, points_of(3))
+
+    await store.drop(NAME)
+    await store.drop("never-was")
+
+    assert await store.collections() == [other.collection]
+    assert await store.query(NAME, vectors_of(1)[0]) == []
+    assert await store.count(NAME) == 0
+    with pytest.raises(VectorsUnavailable):
+        await store.upsert(NAME, points_of(1))
+    await store.ensure(SPACE.model_copy(update={"dim": 5}))
+    assert await store.count(NAME) == 0
+    assert [size.collection for size in await store.sizes()] == [NAME, other.collection]
+
+
+async def test_a_collection_of_several_generations_does_not_come_back_after_it_was_dropped(tmp_path: Path) -> None:
+    folder = tmp_path / "vectors"
+    async with EdgeStore(folder) as left:
+        await left.ensure(SPACE)
+    shutil.copytree(folder / NAME, folder / f"{NAME}@1")
+    (folder / f"{NAME}@1.ready").touch()
+    async with EdgeStore(folder) as opened:
+        shutil.copytree(folder / f"{NAME}@1", folder / NAME)  # the sweep at the start took it
+        await opened.drop(NAME)
+    assert [path.name for path in folder.iterdir() if NAME in path.name] == []
+    async with EdgeStore(folder) as again:
+        assert await again.collections() == []
+
+
+async def test_a_kill_in_the_middle_of_a_drop_leaves_the_collection_or_nothing(tmp_path: Path) -> None:
+    """`.creating-` is what a renamed folder is called until it is removed: the next start sweeps it."""
+    folder = tmp_path / "vectors"
+    async with EdgeStore(folder) as left:
+        await left.ensure(SPACE)
+    (folder / NAME).rename(folder / f".creating-{NAME}-0123")
+    async with EdgeStore(folder) as again:
+        assert await again.collections() == []
+    assert [path.name for path in folder.iterdir() if NAME in path.name] == []
+
+
 # --- the homes agree -------------------------------------------------------------------------------------------------
 
 WORDS = st.sampled_from(["red", "blue", "grün", ""])

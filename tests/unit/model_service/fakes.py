@@ -81,13 +81,14 @@ def _left_half(picture: Pixels) -> Instance:
     return Instance("half", 0.9, (0.0, 0.0, width / 2, float(height)), mask, 0.5)
 
 
-def fake_parts(*, duration_s: float = 0.0, segmenter: bool = True) -> Parts:
+def fake_parts(*, duration_s: float = 0.0, segmenter: bool = True, profile: str = "fake", fingerprint: str = "f1") -> Parts:
     towers = (FakeTower("CLIP", text=True, duration_s=duration_s), FakeTower("ResNet", text=False))
     return Parts(
-        profile="fake",
+        profile=profile,
         text_tower=FakeTexts(towers[0].space),
         image_towers=towers,
+        spaces=tuple(tower.space for tower in towers),
         segmenter=FakeSegmenter() if segmenter else None,
         notice=None,
-        fingerprint="f1",
+        fingerprint=fingerprint,
     )

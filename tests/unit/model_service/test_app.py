@@ -35,7 +35,7 @@ def _picture(size: tuple[int, int] = (40, 20), colour: str = "red") -> bytes:
 async def _service(
     load: Callable[[ModelSettings], Parts], *, ready: bool = True, **changes: object
 ) -> AsyncIterator[tuple[ModelClient, TestServer]]:
-    settings = ModelSettings.model_validate({"queue_limit": 8, **changes})
+    settings = ModelSettings.model_validate({"queue_limit": 8, "models_dir": "/proc/no models", **changes})
     async with TestServer(create_app(settings, load=load)) as server, ModelClient(str(server.make_url("/"))) as client:
         if ready:
             await _until_ready(client)

@@ -15,7 +15,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from core import masks, points
-from core.errors import ImageRejected, ImageSearchError, Reason
+from core.errors import ImageRejected, ImageSearchError, NoModel, Reason
 from core.filenames import from_text, to_text
 from core.ports import ANYTHING, CollectionSize, FacetCount, Hit, Match, Payload, Point, Record, Where
 from core.schemas import (
@@ -85,26 +85,38 @@ def segments_in(content: bytes) -> int:
 
 
 class FakeEmbedder:
-    """`trouble` is asked before each picture for an error to raise; `away` is raised by every call while it is set."""
+    """`trouble` is asked before each picture for an error to raise; `away` is raised by every call while it is set.
+
+    `before` are models that are still to be had beside those of the settings, by fingerprint.
+    """
 
     def __init__(self, info: ModelsInfo | None = None, switch: KillSwitch | None = None) -> None:
         self.models = info or models()
         self.away: ImageSearchError | None = None
         self.trouble: Callable[[bytes], BaseException | None] = lambda _: None
         self.delay_s = 0.0
+        self.before: dict[str, ModelsInfo] = {}
         self.analysed: Counter[str] = Counter()
+        self.analysed_by: Counter[str] = Counter()
         self.modes: list[tuple[SegmentMode, Priority]] = []
         self.in_flight = 0
         self.most_in_flight = 0
         self.extra_segments = 0
         self.switch = switch or KillSwitch()
 
-    async def info(self) -> ModelsInfo:
+    async def info(self, fingerprint: str | None = None) -> ModelsInfo:
         if self.away:
             raise self.away
-        return self.models
+        return self._of(fingerprint)
 
-    async def embed_texts(self, texts: Sequence[str], *, priority: Priority = Priority.QUERY) -> TextEmbeddings:
+    def _of(self, fingerprint: str | None) -> ModelsInfo:
+        if fingerprint in {None, self.models.fingerprint}:
+            return self.models
+        return self.before.get(fingerprint or "", NO_MODEL)
+
+    async def embed_texts(
+        self, texts: Sequence[str], *, priority: Priority = Priority.QUERY, fingerprint: str | None = None
+    ) -> TextEmbeddings:
         raise NotImplementedError
 
     async def analyse(
@@ -114,6 +126,7 @@ class FakeEmbedder:
         segments: SegmentMode = SegmentMode.STANDARD,
         priority: Priority = Priority.INGEST,
         region: BBox | None = None,
+        fingerprint: str | None = None,
     ) -> ImageAnalysis:
         self.switch.step()
         if self.away:
@@ -131,11 +144,15 @@ class FakeEmbedder:
             raise ImageRejected(Reason.TRUNCATED, "the picture ends too early")
         self.analysed[image_id_of(image)] += 1
         self.modes.append((segments, priority))
-        return self._analysis(image)
+        info = self._of(fingerprint)
+        if info.state is not EngineState.READY:
+            raise NoModel("these models are gone")
+        self.analysed_by[info.fingerprint] += 1
+        return self._analysis(image, info)
 
-    def _analysis(self, image: bytes) -> ImageAnalysis:
+    def _analysis(self, image: bytes, info: ModelsInfo) -> ImageAnalysis:
         vector: Vector = np.full(DIM, 0.5, dtype=np.float32)
-        embeddings = tuple(Embedding(collection=space.collection, vector=vector) for space in self.models.spaces)
+        embeddings = tuple(Embedding(collection=space.collection, vector=vector) for space in info.spaces)
         mask = masks.encode(np.ones((2, 2), dtype=np.bool_))
         found = tuple(
             AnalysedSegment(n=n, label="thing", score=0.5, bbox=(0, 0, 1, 1), area=0.5, mask=mask, embeddings=embeddings)
@@ -146,7 +163,7 @@ class FakeEmbedder:
             width=4,
             height=3,
             format="JPEG",
-            fingerprint=self.models.fingerprint,
+            fingerprint=info.fingerprint,
             embeddings=embeddings,
             segments=found,
         )
@@ -230,6 +247,10 @@ class FakeStore:
         if self.away:
             raise self.away
         return [CollectionSize(name, len(points), 4096) for name, points in sorted(self.points.items())]
+
+    async def drop(self, collection: str) -> None:
+        self._begin()
+        self.points.pop(collection, None)
 
     async def flush(self) -> None:
         self.flushes += 1
