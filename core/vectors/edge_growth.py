@@ -155,9 +155,17 @@ class IndexGrowth:
         await asyncio.to_thread(shutil.rmtree, old[0], ignore_errors=True)  # what stays is swept at the next start
 
     async def _discard(self, shard: Shard, target: Path) -> None:
-        """Remove what was built, unless it holds by now: asked on the engine's thread, behind a switch that may be under way."""
-        if await self._run(lambda: shard.path) != target:
-            await asyncio.shield(asyncio.to_thread(shutil.rmtree, target, ignore_errors=True))
+        """Remove what was built, unless it holds by now; to the end, even when the store is closed meanwhile."""
+        removing = asyncio.create_task(self._removed(shard, target))
+        try:
+            await asyncio.shield(removing)
+        except asyncio.CancelledError:
+            await removing
+            raise
+
+    async def _removed(self, shard: Shard, target: Path) -> None:
+        if await self._run(lambda: shard.path) != target:  # on the engine's thread: behind a switch that may be under way
+            await asyncio.to_thread(shutil.rmtree, target, ignore_errors=True)
 
     async def _carried_over(self, shard: Shard, engine: edge.EdgeShard) -> None:
         """What was written since the copy, or since the last time, as it is now."""
