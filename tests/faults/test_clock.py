@@ -15,7 +15,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 _DAY_S = 86_400.0
 
 
-@pytest.mark.parametrize("jump_s", [2 * _DAY_S, -2 * _DAY_S], ids=["ahead", "back"])
+@pytest.mark.parametrize(
+    "jump_s", [pytest.param(2 * _DAY_S, marks=pytest.mark.long, id="ahead"), pytest.param(-2 * _DAY_S, id="back")]
+)
 def test_work_deletions_and_retries_go_on_across_a_jump(rig: Rig, rng: random.Random, jump_s: float) -> None:
     rig.environment |= {"INGEST_CONCURRENCY": "1", "ORPHAN_GRACE_S": "1", "LEASE_S": "3"}
     for number in range(4):

@@ -90,6 +90,7 @@ def composed() -> Iterator[_Composed]:
             services.api.close()
 
 
+@pytest.mark.long
 def test_each_service_may_be_killed_alone_and_all_together(composed: _Composed, rng: random.Random) -> None:
     composed.start(*_MODULES)
     number = 0

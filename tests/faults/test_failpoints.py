@@ -17,7 +17,7 @@ _OF_MODELS = frozenset({"picture_received", "picture_segmented", "picture_embedd
 _OF_INDEX = frozenset({"index_copied", "index_placed", "index_unswitched", "index_switched"})
 _AT_FIRST = frozenset({"collection_made"})
 _OF_USE = sorted(POINTS.keys() - _OF_MODELS - _OF_INDEX - _AT_FIRST)
-_SHORT = 9
+_SHORT = 4
 
 
 def test_a_kill_at_points_of_every_path_loses_nothing(rig: Rig, rng: random.Random) -> None:
@@ -51,18 +51,28 @@ def _kill_at(rig: Rig, rng: random.Random, points: list[str], *, most_calls: int
 
 
 def test_a_model_service_killed_with_pictures_in_its_hands_costs_time_and_nothing_else(rig: Rig, rng: random.Random) -> None:
+    _kill_models_at(rig, rng, [rng.choice(sorted(_OF_MODELS))])
+
+
+@pytest.mark.long
+def test_a_model_service_killed_at_each_point_again_and_again(rig: Rig, rng: random.Random) -> None:
+    _kill_models_at(rig, rng, sorted(_OF_MODELS))
+
+
+def _kill_models_at(rig: Rig, rng: random.Random, points: list[str]) -> None:
     rig.start_and_wait()
-    for point in sorted(_OF_MODELS):
+    for point in points:
         rig.arm(point, "kill")
         for number in range(4):
             rig.add(f"{point} {number}.jpg", some_picture(rng))
         wait_for("a dead model service", lambda point=point: not (rig.faults / point).exists(), timeout_s=20)
         rig.agree()
     died = [event for event in rig.log_events() if event["event"] == "model_service_died"]
-    assert len(died) == len(_OF_MODELS)
-    assert rig.status()["images"]["indexed"] == 4 * len(_OF_MODELS)
+    assert len(died) == len(points)
+    assert rig.status()["images"]["indexed"] == 4 * len(points)
 
 
+@pytest.mark.long
 def test_a_kill_while_the_first_collections_are_made_leaves_no_half_of_one(rig: Rig, rng: random.Random) -> None:
     rig.add("a.jpg", some_picture(rng))
     for call in (1, 2):
@@ -73,7 +83,10 @@ def test_a_kill_while_the_first_collections_are_made_leaves_no_half_of_one(rig: 
     rig.agree()
 
 
-@pytest.mark.parametrize("point", sorted(_OF_INDEX))
+@pytest.mark.parametrize(
+    "point",
+    ["index_unswitched", *(pytest.param(point, marks=pytest.mark.long) for point in sorted(_OF_INDEX - {"index_unswitched"}))],
+)
 def test_a_kill_while_an_index_is_built_and_taken_over_loses_nothing(rig: Rig, rng: random.Random, point: str) -> None:
     rig.environment["FAULTS_INDEX_FROM"] = "40"
     for number in range(40):

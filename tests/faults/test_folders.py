@@ -83,6 +83,7 @@ def test_an_unmounted_folder_and_an_empty_one_in_its_place_are_not_ten_deleted_p
     assert _told(rig, "image_removed") == 1
 
 
+@pytest.mark.long
 def test_a_folder_that_is_renamed_away_and_back_keeps_everything(rig: Rig, rng: random.Random) -> None:
     _pictures(rig, rng, 5)
     rig.start_and_wait()

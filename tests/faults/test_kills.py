@@ -19,7 +19,7 @@ _VICTIMS = ("product", "models", "all", "while starting")
 
 
 def test_kills_at_random_instants_lose_nothing(rig: Rig, rng: random.Random) -> None:
-    _kill_again_and_again(rig, rng, rounds=6)
+    _kill_again_and_again(rig, rng, rounds=4)
 
 
 @pytest.mark.long

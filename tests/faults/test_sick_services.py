@@ -91,23 +91,32 @@ async def _ward(root: Path) -> AsyncIterator[_Ward]:
 
 @pytest.mark.parametrize("who", ["models", "qdrant"])
 async def test_pictures_wait_for_a_sick_service_and_none_is_blamed(tmp_path: Path, rng: random.Random, who: str) -> None:
+    await _suffer(tmp_path, rng, who, rng.sample(_SICKNESSES, 3))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("who", ["models", "qdrant"])
+async def test_pictures_wait_out_every_sickness_three_times(tmp_path: Path, rng: random.Random, who: str) -> None:
+    await _suffer(tmp_path, rng, who, rng.sample(_SICKNESSES * 3, len(_SICKNESSES) * 3))
+
+
+async def _suffer(tmp_path: Path, rng: random.Random, who: str, sicknesses: list[Sickness]) -> None:
     async with _ward(tmp_path) as ward:
         sick: Proxy = getattr(ward, who)
         (ward.images / "first.jpg").write_bytes(some_picture(rng))
         await ward.agree()
-        rng.shuffle(_SICKNESSES)
-        for sickness in _SICKNESSES:
-            await _fall_ill_and_recover(ward, sick, sickness, rng)
+        for number, sickness in enumerate(sicknesses):
+            await _fall_ill_and_recover(ward, sick, sickness, rng, number)
         status = await ward.status()
-        assert (status.images.indexed, status.images.failed) == (1 + 2 * len(_SICKNESSES), 0)
+        assert (status.images.indexed, status.images.failed) == (1 + 2 * len(sicknesses), 0)
 
 
-async def _fall_ill_and_recover(ward: _Ward, sick: Proxy, sickness: Sickness, rng: random.Random) -> None:
+async def _fall_ill_and_recover(ward: _Ward, sick: Proxy, sickness: Sickness, rng: random.Random, nth: int) -> None:
     structlog.get_logger().info("fell_ill", sickness=sickness.value)
     await sick.fall(sickness)
     with capture_logs() as told:
         for number in range(3):
-            (ward.images / f"{sickness} {number}.jpg").write_bytes(some_picture(rng))
+            (ward.images / f"{nth} {sickness} {number}.jpg").write_bytes(some_picture(rng))
         oldest = min(ward.images.iterdir(), key=lambda file: file.stat().st_mtime_ns)
         oldest.unlink()
         oldest = min(ward.images.iterdir(), key=lambda file: file.stat().st_mtime_ns)

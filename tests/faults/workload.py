@@ -64,8 +64,8 @@ class Workload:
             file.rename(self._place(self._fresh()))
 
     def rename_case(self) -> None:
-        if (file := self._any()) is not None:
-            file.rename(file.with_name(file.name.swapcase()))
+        if (file := self._any()) is not None and not (swapped := file.with_name(file.name.swapcase())).exists():
+            file.rename(swapped)
 
     def replace(self) -> None:
         if (file := self._any()) is not None:
