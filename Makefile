@@ -53,6 +53,9 @@ $(STAMP)-lean: requirements.lock pyproject.toml | $(BIN)/uv
 bench: $(STAMP) ## measure it on this machine, ten minutes, into docs/performance.md (BENCH=--long: an hour; BENCH=--peers: other libraries too)
 	$(BIN)/python -m benchmarks $(BENCH)
 
+audit: | $(BIN)/uv ## look every version of the lock up among the known vulnerabilities (asks PyPI; not part of make test)
+	$(BIN)/uv tool run --from pip-audit==2.10.1 pip-audit -r requirements.lock --require-hashes --disable-pip --strict --progress-spinner off
+
 key: $(NEEDED) ## make an API key, and what to write into API_KEYS for it
 	@$(BIN)/python -m searchsvc.api_keys
 

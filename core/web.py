@@ -46,6 +46,8 @@ _WATCHED = ("/health", "/metrics")
 _CALLER_LEFT = 499
 _READING = {hdrs.METH_GET, hdrs.METH_HEAD}
 _LONGEST_PATH = 200
+_TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)*")
+"""As JSON Web Tokens begin: somebody put one into the address."""
 _USABLE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -117,7 +119,8 @@ def note_told_elsewhere(request: web.Request) -> None:
 def _also(request: web.Request, span: tracing.Span) -> dict[str, str]:
     """What only some requests have to tell: who called, and what nothing stands at."""
     told = {"parent_span_id": span.parent_span_id} if span.parent_span_id else {}
-    return told if request.match_info.route.resource else {**told, "path": request.path[:_LONGEST_PATH]}
+    path = _TOKEN.sub("(token)", request.path)[:_LONGEST_PATH]
+    return told if request.match_info.route.resource else {**told, "path": path}
 
 
 def _named(request: web.Request) -> tuple[tracing.Span, str]:

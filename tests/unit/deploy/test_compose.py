@@ -57,8 +57,16 @@ def test_a_service_is_built_from_a_target_that_exists(name: str) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_service_cannot_write_to_its_image_nor_gain_rights(name: str) -> None:
     assert SERVICES[name]["read_only"] is True
-    assert SERVICES[name]["cap_drop"] == ["ALL"]
     assert "/tmp" in {mount.partition(":")[0] for mount in SERVICES[name]["tmpfs"]}  # noqa: S108 - of the container
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_container_has_capabilities_gains_rights_or_reaches_into_the_host(name: str) -> None:
+    service = SERVICES[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not service.keys() & {"privileged", "cap_add", "devices", "pid", "ipc", "network_mode", "userns_mode"}
+    assert not [mount for mount in service.get("volumes", []) if "docker.sock" in mount or mount.startswith("/")]
 
 
 @pytest.mark.parametrize("name", TARGETS)
