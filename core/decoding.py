@@ -34,8 +34,10 @@ T = TypeVar("T")
 _CRASHES = 2
 """Processes that may crash, or stand still, over a picture before it is refused."""
 
-_KILLS = 4
-"""Processes that may be killed from outside under a picture, by the out-of-memory killer perhaps, before it is refused."""
+_KILLS = 6
+_PAUSE_S = 0.1
+"""Processes that may be killed from outside under a picture, by the out-of-memory killer perhaps, before it is refused; and how long the
+second one lets the machine recover. The pause doubles each time: three seconds in all."""
 
 _IDLE_S = 30.0
 _RETIRED_FROM_BYTES = 2**29
@@ -183,6 +185,8 @@ class DecodingProcesses:
             raise ImageRejected(Reason.TOO_SLOW, f"decoding it takes more than {self._limits.max_seconds:g} seconds")
         if crashes >= _CRASHES or len(deaths) >= _KILLS:
             raise ImageRejected(Reason.CRASHES_DECODER, "decoding it ended the process that it was decoded in")
+        if deaths[-1] in _FROM_OUTSIDE:
+            time.sleep(_PAUSE_S * 2 ** (len(deaths) - 1))
 
     # --- the processes
 
