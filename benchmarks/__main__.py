@@ -3,7 +3,7 @@
     python -m benchmarks [--long] [--peers] [--only WORD] [--into docs] [--against docs/performance.json]
 
 Ten minutes on two cores. `--long` takes more pictures and a million points, which is an hour; `--peers` adds other libraries, each in an
-environment of its own, which is ten minutes more, and the first time some hundred megabytes. Speeds are ratios of things measured in the
+environment of its own, which is ten minutes more, and the first time 800 MB on disk. Speeds are ratios of things measured in the
 same run, so that a busy machine slows both. Writes `performance.json` (with the machine's facts), `performance.md` and a plot; or, with
 `--against`, nothing, and fails where a ratio is worse by a quarter than it was.
 """

@@ -22,7 +22,7 @@ _ALONE = {
     "TRANSFORMERS_OFFLINE": "1",
     "WANDB_MODE": "disabled",
 }
-"""No peer calls its maker, nor fetches anything."""
+"""Each is told not to call its maker, nor to fetch anything."""
 
 
 def seen_by(peer: Peer, python: Path, what: str, subject: Path | int, *more: int, models: Path) -> dict[str, float]:
