@@ -68,7 +68,9 @@ async def _flows(service: Attacked) -> None:
 class _Broken(FakeEmbedder):
     """Fails with what it was doing in its hands."""
 
-    async def embed_texts(self, texts: Sequence[str], *, priority: Priority = Priority.QUERY) -> TextEmbeddings:
+    async def embed_texts(
+        self, texts: Sequence[str], *, priority: Priority = Priority.QUERY, fingerprint: str | None = None
+    ) -> TextEmbeddings:
         held = SECRETS  # a local variable, as a trace with variables would show it
         raise RuntimeError(f"{len(held)} secrets were near")
 
