@@ -45,6 +45,7 @@ def _kill_again_and_again(rig: Rig, rng: random.Random, *, rounds: int) -> None:
         _kill(rig, victim, rng)
         rig.agree()
         assert work.promises.broken(rig) == []
+        assert not [event for event in rig.log_events() if event["event"] == "state_repaired"], "a kill damages nothing"
 
 
 def _kill(rig: Rig, victim: str, rng: random.Random) -> None:
