@@ -227,6 +227,7 @@ class Models:
             await self._look()
             log.info("models_switched", profile=course.target.profile, before=course.searched.profile)
             self._turned()
+            self._wake.set()
 
     async def _clear_up(self, course: Course) -> None:
         """Editions before the previous one go."""

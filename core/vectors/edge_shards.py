@@ -173,14 +173,15 @@ class EdgeShards:
         return shard
 
     def _create(self, collection: str, dim: int) -> Shard:
-        """Build the shard aside and rename it, so that no half-made one is ever found, whenever the process ends."""
+        """Build the shard aside and rename it, so that no half-made one is ever found, whenever the process ends.
+
+        Its payload indexes take a while, in which other collections are searched: `missing_indexes` tells of them.
+        """
         if not _NAME.fullmatch(collection):
             raise InvalidRequest(f"{collection!r} cannot name a collection")
         check_room(self._folder, _WHAT, least_bytes=_ROOM_TO_CREATE)
         unfinished = self._workplace(collection)
         engine = edge.EdgeShard.create(str(unfinished), shard_config(dim, self._storage))
-        for key in PAYLOAD_INDEXES:
-            add_index(engine, key)
         engine.flush()
         engine.close()
         log.info("collection_created", collection=collection, dim=dim)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import structlog
 
-from core.schemas import Failure
+from core.schemas import Failure, ModelChange, ModelsAction, ModelsCourse
 from imagesearch.__main__ import main
 from tests.fakes import image_id_of, index, picture
 from tests.unit.imagesearch.conftest import Stub, problem, text
@@ -294,3 +294,16 @@ async def test_ratings_are_exported_to_stdout_or_into_a_file_of_the_users_own(
     assert colours["red"] in target.read_text()
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     assert (await command("export", "-o", tmp_path / "absent" / "x")).code == 2
+
+
+# --- models
+
+
+async def test_a_change_of_models_is_told_and_stopped(command: Command, world: World) -> None:
+    assert (await command("models", "stop")).code == 4, "there is none"
+    change = ModelChange(profile="clip", answering="starter", done=1200, total=5000, stopped=False)
+    world.catalog.course = ModelsCourse(searched="f", profile="starter", change=change, previous="shoes")
+    assert (await command("models")).rows == [["answers=starter", "change=clip", "done=1200", "total=5000", "previous=shoes"]]
+    assert (await command("models", "stop", "--json")).document["change"]["done"] == 1200
+    assert world.catalog.turned == [ModelsAction.STOP]
+    assert (await command("models", "destroy")).code == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.async_api import Page, expect
 
+from core.schemas import ModelChange, ModelsCourse
 from tests.fakes import picture
 from tests.unit.page.conftest import Site, query
 
@@ -64,6 +65,19 @@ async def test_many_uploads_are_followed_though_they_finish_out_of_turn(site: Si
     for mark in reversed(range(12)):
         await site.add(picture("red", mark=mark), names[mark])
     await expect(page.get_by_role("heading", name="12 of 12 pictures added")).to_be_visible()
+
+
+async def test_a_change_of_models_is_told_while_everything_can_be_found(site: Site) -> None:
+    await site.add(picture("red"), "red.png")
+    page = await site.open()
+    change = ModelChange(profile="clip", answering="starter", done=1200, total=5000, stopped=False)
+    site.catalog.course = ModelsCourse(searched=None, profile="starter", change=change)
+    bar = page.locator("#ingestion")
+    await expect(bar.locator(".state")).to_have_text("Re-indexing for clip: 1,200 of 5,000")
+    await expect(bar.get_by_role("progressbar")).to_have_attribute("value", "1200")
+    site.catalog.course = ModelsCourse(searched=None, profile="starter", change=change.model_copy(update={"stopped": True}))
+    await expect(bar.locator(".state")).to_have_text("Stopped re-indexing for clip: 1,200 of 5,000")
+    await expect(bar.get_by_role("progressbar")).to_have_count(0)
 
 
 async def test_the_keyboard_stays_where_it_is_while_the_bar_changes(site: Site) -> None:

@@ -8,8 +8,8 @@ import io
 import pytest
 
 from core.errors import CatalogUnavailable
-from core.schemas import IngestionStatus, StateCounts, WatcherStatus
-from standalone.progress import draw_progress, progress_line
+from core.schemas import IngestionStatus, ModelChange, StateCounts, WatcherStatus
+from standalone.progress import draw_progress, is_busy, progress_line
 
 
 def _status(
@@ -61,3 +61,10 @@ async def test_the_line_is_wiped_when_there_is_nothing_left_to_tell(last: Ingest
         await asyncio.wait_for(draw_progress(_CatalogOf(_status(4, 1), last), terminal), 0.8)
     assert "1 of 5 pictures" in terminal.getvalue()
     assert terminal.getvalue().endswith("\r\x1b[K")
+
+
+def test_a_change_of_models_is_in_the_line() -> None:
+    change = ModelChange(profile="clip", answering="starter", done=1200, total=5000, stopped=True)
+    status = _status(0, 5000).model_copy(update={"model_change": change})
+    assert "re-indexing for clip: 1,200 of 5,000, stopped" in progress_line(status)
+    assert is_busy(status)
