@@ -55,7 +55,10 @@ def test_at_debug_level_nothing_that_is_secret_is_logged_answered_or_measured(tm
         assert signature not in log + answers
 
 
-@pytest.mark.parametrize("service", ["searchsvc", "watcher", "model_service", "standalone"])
+_OTHERS = [pytest.param(name, marks=pytest.mark.long) for name in ("watcher", "model_service", "standalone")]
+
+
+@pytest.mark.parametrize("service", ["searchsvc", *_OTHERS])
 def test_a_start_that_fails_repeats_no_secret(service: str, tmp_path: Path) -> None:
     told = _run(
         service, JWT_SECRETS=f"a b:{talkative.JWT}", API_KEYS=f"sha256:{talkative.KEY}", QDRANT_API_KEY=talkative.QDRANT, PORT="no port",
