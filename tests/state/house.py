@@ -12,7 +12,7 @@ import numpy as np
 
 from core import files
 from core.points import image_point_id, segment_point_id
-from core.schemas import Embedding, ImageAnalysis, Vector
+from core.schemas import Embedding, ImageAnalysis, ModelsInfo, Vector
 from core.vectors.edge import EdgeStore
 from tests.unit.watcher.fakes import DIM, FakeEmbedder, House, image_id_of, jpeg, segments_in
 from watcher.app import RunningWatcher, running_watcher
@@ -24,13 +24,13 @@ Stored = dict[str, dict[str, tuple[tuple[float, ...], str]]]
 class TellingEmbedder(FakeEmbedder):
     """Each picture and each region has a vector of its own, the same whenever it is asked for."""
 
-    def _analysis(self, image: bytes) -> ImageAnalysis:
-        analysis = super()._analysis(image)
+    def _analysis(self, image: bytes, info: ModelsInfo) -> ImageAnalysis:
+        analysis = super()._analysis(image, info)
 
         def embedded(n: int) -> tuple[Embedding, ...]:
             seed = int(image_id_of(image)[:12], 16) + n
             vector: Vector = np.random.default_rng(seed).normal(size=DIM).astype(np.float32)
-            return tuple(Embedding(collection=space.collection, vector=vector) for space in self.models.spaces)
+            return tuple(Embedding(collection=space.collection, vector=vector) for space in info.spaces)
 
         segments = tuple(one.model_copy(update={"embeddings": embedded(one.n + 1)}) for one in analysis.segments)
         return analysis.model_copy(update={"embeddings": embedded(0), "segments": segments})
