@@ -93,10 +93,12 @@ async def test_what_crashes_or_silences_the_engine_is_mended(templates: Template
 
 
 def _every_case(templates: Templates) -> list[Case]:
-    """Of what holds something: markers of locks are empty, and mean nothing."""
+    """Of what holds something (locks do not), and of two collections that are alike of one."""
     cases = []
     for state, house in templates.houses.items():
-        paths = [path for path in house.state.rglob("*") if path.is_file() and not path.name.endswith(".lock")]
+        paths = [
+            path for path in house.state.rglob("*") if path.is_file() and path.suffix != ".lock" and "resnet" not in path.parts
+        ]
         cases += [(state, str(path.relative_to(house.state)), harm) for path in sorted(paths) for harm in HARMS]
     return cases
 
@@ -109,7 +111,7 @@ async def test_some_files_of_all_damaged_in_some_way(templates: Templates, ram: 
 
 
 @pytest.mark.long
-@pytest.mark.timeout(7200)
+@pytest.mark.timeout(10_800)
 async def test_every_file_damaged_in_every_way(templates: Templates, ram: Path) -> None:
     print(f"DAMAGE_SEED={SEED}")
     rng = random.Random(SEED)
