@@ -178,7 +178,9 @@ def test_a_change_survives_a_kill_and_can_be_stopped_resumed_and_reverted(produc
     _answered_by(product, "two")
     made = _analysed(product)
     in_flight = int(product.environment["INGEST_CONCURRENCY"])
-    assert 2 * PICTURES <= made <= 2 * PICTURES + in_flight, "what was done before the kill was done again"
+    assert abs(made - 2 * PICTURES) <= in_flight, (
+        "what was done before the kill was done again"
+    )  # less: killed before it was told
 
     assert _models(product)["previous"] == "one"
     _models(product, "revert")
