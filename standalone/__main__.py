@@ -13,7 +13,6 @@ from core.errors import ImageSearchError
 from standalone.launch import launch
 from standalone.listeners import AddressInUse
 from standalone.settings import StandaloneSettings
-from watcher.database import LedgerInUse
 
 log = structlog.get_logger()
 
@@ -30,7 +29,7 @@ def main() -> int:
     except AddressInUse as error:
         print(f"Cannot start: {error}. Choose another one: make run PORT=3001", file=sys.stderr)
         return 1
-    except (ImageSearchError, LedgerInUse, OSError) as error:
+    except (ImageSearchError, OSError) as error:
         log.debug("start_failed", exc_info=True)
         print(f"Cannot start: {error}", file=sys.stderr)
         return 1

@@ -15,7 +15,6 @@ from core.model_client import ModelClient
 from core.serving import serving, until_signalled
 from core.vectors.server import ServerStore
 from watcher.app import running_watcher
-from watcher.database import LedgerInUse
 from watcher.settings import WatcherSettings
 
 
@@ -45,7 +44,7 @@ def main() -> int:
         return 2
     try:
         asyncio.run(_serve(settings, settings.qdrant_url))
-    except (ImageSearchError, LedgerInUse, OSError) as error:
+    except (ImageSearchError, OSError) as error:
         print(f"the watcher cannot start: {error}", file=sys.stderr)  # noqa: T201 - for the person at the terminal
         return 1
     return 0

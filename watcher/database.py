@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from core.databases import KeptDatabase
+from core.errors import ImageSearchError
 from core.schemas import StatePart
 
 LEDGER_NAME = "ledger.sqlite3"
@@ -18,7 +19,7 @@ _SCRIPTS = ("schema.sql", "schema_2.sql", "schema_3.sql")
 _KEPT_DAMAGED = 2
 
 
-class LedgerInUse(Exception):
+class LedgerInUse(ImageSearchError):
     """Another process works with this ledger."""
 
 
