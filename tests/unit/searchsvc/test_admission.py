@@ -20,15 +20,18 @@ async def test_beyond_its_places_it_refuses_at_once_and_then_goes_on(
     rated = await world.search(text="before")
     begun, release, embed = asyncio.Semaphore(0), asyncio.Event(), world.embedder.embed_texts
 
-    async def held(texts: Sequence[str], *, priority: Priority = Priority.QUERY) -> TextEmbeddings:
+    async def held(
+        texts: Sequence[str], *, priority: Priority = Priority.QUERY, fingerprint: str | None = None
+    ) -> TextEmbeddings:
         begun.release()
         await release.wait()
-        return await embed(texts, priority=priority)
+        return await embed(texts, priority=priority, fingerprint=fingerprint)
 
     monkeypatch.setattr(world.embedder, "embed_texts", held)
     taken = [asyncio.create_task(world.search(text=f"question {n}")) for n in range(2)]
-    for _ in taken:
-        await begun.acquire()
+    async with asyncio.timeout(10):
+        for _ in taken:
+            await begun.acquire()
     rating = {"jwt": rated["jwt"], "user_feedback": 8}
     for path, asked in (
         ("search-image", {"text": "a third"}),
