@@ -57,11 +57,11 @@ async def test_show_more_goes_on_behind_the_last_match_though_pictures_arrive_me
     for mark in range(30, 40):
         await site.add(picture("red", mark=mark), f"{mark}.png")
     await page.get_by_role("button", name="Show more").click()
+    await expect(page.locator(".tile .open").nth(24)).to_be_focused()
     await expect(page.get_by_role("button", name="Show more")).to_have_count(0)
     names = await page.locator(".tile .name").all_inner_texts()
     assert len(names) == len(set(names))
     assert {f"{mark}.png" for mark in range(30)} <= set(names)
-    await expect(page.locator(".tile .open").nth(24)).to_be_focused()
 
 
 async def test_why_tells_which_parts_of_the_question_made_the_score(site: Site) -> None:
