@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
 from email.utils import formatdate
+from typing import TypeVar
 
 from aiohttp import hdrs, web
 
@@ -17,6 +18,8 @@ from searchsvc.folder import OpenedFile
 
 _CHUNK_BYTES = 256 * 2**10
 
+OpenedT = TypeVar("OpenedT", OpenedFile, OpenedFile | None)
+
 
 def not_modified(request: web.Request, etag: str, headers: Mapping[str, str]) -> web.Response | None:
     """A 304 if the caller already holds what `etag` names."""
@@ -24,6 +27,21 @@ def not_modified(request: web.Request, etag: str, headers: Mapping[str, str]) ->
     if any(tag.value in {etag, "*"} for tag in held):
         return web.Response(status=304, headers={**headers, hdrs.ETAG: f'"{etag}"'})
     return None
+
+
+async def opened_by(executor: Executor, open_: Callable[[], OpenedT]) -> OpenedT:
+    """What a call opens on a thread; for a caller who leaves meanwhile, it is closed again. Raises what the call raises."""
+    opening = asyncio.get_running_loop().run_in_executor(executor, open_)
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_closed)
+        raise
+
+
+def _closed(opening: asyncio.Future[OpenedT]) -> None:
+    if not opening.cancelled() and opening.exception() is None and (opened := opening.result()) is not None:
+        opened.file.close()
 
 
 async def send_file(

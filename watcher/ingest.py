@@ -6,7 +6,7 @@ import asyncio
 import errno
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -114,11 +114,14 @@ class Ingest:
             raise RuntimeError("the model service answered for another picture")
         places = await self._ledger.run(jobs.places, job.image_id)
         with self._metrics.stage("write"):
-            await self._write(analysis, places, content)
+            written = await self._write(analysis, places, content)
+            if job.was_indexed:  # by other models, whose points may still answer: they lie where the picture lay then
+                await self._place(job.image_id, places, but=written)
         outcome = Outcome(analysis.fingerprint, analysis.width, analysis.height, len(analysis.segments), places.version)
         return Ingested(outcome, analysis.segments)
 
-    async def _write(self, analysis: ImageAnalysis, places: Places, content: _Bytes) -> None:
+    async def _write(self, analysis: ImageAnalysis, places: Places, content: _Bytes) -> set[str]:
+        """Returns the collections."""
         by_collection = points.points_by_collection(
             analysis, paths=places.paths, size_bytes=len(content.body), file_time=content.file_time
         )
@@ -129,6 +132,13 @@ class Ingest:
             await self._vectors.upsert(collection, sorted(written, key=lambda point: point.id == seal))
             first_stale = max((segment.n for segment in analysis.segments), default=-1) + 1
             await self._vectors.delete(collection, points.stale_segments_of(analysis.content_hash, first_stale))
+        return set(by_collection)
+
+    async def _place(self, image_id: str, places: Places, *, but: Collection[str] = ()) -> None:
+        """Have the image's points tell its paths, in all collections but these."""
+        for collection in await self._vectors.collections():
+            if collection not in but:
+                await self._vectors.set_payload(collection, points.of_image(image_id), points.paths_payload(places.paths))
 
     # --- reading
 
@@ -163,8 +173,7 @@ class Ingest:
         if any(record.payload.get("layout") != points.LAYOUT for record in (*seals, *found)):
             await self._bring_up(seals[0].payload, [record.payload["labels"][0] for record in found[:count]], info)
         places = await self._ledger.run(jobs.places, image_id)
-        for collection in await self._vectors.collections():
-            await self._vectors.set_payload(collection, points.of_image(image_id), points.paths_payload(places.paths))
+        await self._place(image_id, places)
         for space in info.spaces:
             await self._vectors.delete(space.collection, points.stale_segments_of(image_id, count))
         payload = seals[0].payload

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from pathlib import PurePosixPath
 from urllib.parse import quote
@@ -17,7 +16,7 @@ from searchsvc import urls
 from searchsvc.folder import content_type
 from searchsvc.matches import segment_view
 from searchsvc.schemas import ImageView, SegmentRequest, SegmentsAnswer, UploadAnswer
-from searchsvc.sending import not_modified, send_file
+from searchsvc.sending import not_modified, opened_by, send_file
 from searchsvc.services import SERVICES, Services
 from searchsvc.thumbnails import DEFAULT_SIZE, SIZES
 from searchsvc.urls import API
@@ -90,8 +89,7 @@ async def file(request: web.Request) -> web.StreamResponse:
     services = request.app[SERVICES]
     image_id = _image_id(request)
     record = await services.catalog.image(image_id)
-    loop = asyncio.get_running_loop()
-    opened = await loop.run_in_executor(services.reading, lambda: services.folder.open_first(record.paths, size=record.bytes))
+    opened = await opened_by(services.reading, lambda: services.folder.open_first(record.paths, size=record.bytes))
     name = quote(PurePosixPath(record.paths[0]).name, safe="")
     headers: dict[str, str] = {
         **_FILE_HEADERS,

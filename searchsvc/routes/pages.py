@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import mimetypes
 from collections.abc import Mapping
 from concurrent.futures import Executor
@@ -14,7 +13,7 @@ from aiohttp import hdrs, web
 from core.errors import NotFound
 from core.web import Handler
 from searchsvc.folder import open_regular
-from searchsvc.sending import send_file
+from searchsvc.sending import opened_by, send_file
 
 _PAGE = Path(__file__).resolve().parent.parent / "web"
 _BUNDLES = Path(openapi_ui_bundles.__file__).parent
@@ -106,7 +105,7 @@ def _serve_index(files: Mapping[str, Path], executor: Executor) -> Handler:
 
 async def _serve(request: web.Request, path: Path | None, executor: Executor) -> web.StreamResponse:
     try:
-        opened = await asyncio.get_running_loop().run_in_executor(executor, open_regular, path) if path else None
+        opened = await opened_by(executor, lambda: open_regular(path)) if path else None
     except OSError:
         opened = None
     if path is None or opened is None:
