@@ -34,6 +34,9 @@ def test_a_variable_that_a_page_names_is_a_setting_or_explained_in_the_compose_f
         "NO_PROGRESS",
         "OMP_NUM_THREADS",
         "FAULT_SEED",
+        "FUZZ_SEED",
+        "DECODE_SEED",
+        "LOAD_SEED",
         *_READ_BY_THE_CLIENT,
     }
     composed = (DOCS.parent / "docker-compose.yml").read_text()
