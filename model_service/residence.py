@@ -27,7 +27,7 @@ T = TypeVar("T")
 LOOK_AGAIN_S = 10.0
 _TEXT_BATCH = 32
 _SEGMENT_BATCH = 4
-_ENOUGH = 1.5
+_TIMES_ITS_INPUT = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def _least_side(parts: Parts) -> int:
         return WORKING_SIDE // 2
     grey = np.full((64, 64, 3), 114, dtype=np.uint8)
     sides = [max(tower.prepare(grey).shape[1:], default=WORKING_SIDE) for tower in parts.image_towers]
-    return min(WORKING_SIDE // 2, int(_ENOUGH * max(sides)))
+    return min(WORKING_SIDE // 2, int(_TIMES_ITS_INPUT * max(sides)))
 
 
 def _segmenting(parts: Parts, mode: SegmentMode) -> Callable[[Sequence[Pixels]], Sequence[list[Instance]]]:

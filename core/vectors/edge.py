@@ -48,7 +48,7 @@ _GATE_POLL_S = 0.02
 _KEPT_HITS = 4096  # of all answers that are kept; 8 MiB with a mask in each payload
 
 _Asked = tuple[str, bytes, Where, int, int, float | None]
-_Answer = tuple[object, list[Hit]]
+_Answer = tuple[object, tuple[Hit, ...]]
 """Hits, with the `Shard.state` that they were found in."""
 
 
@@ -158,9 +158,9 @@ class EdgeStore:
         if shard is None or limit < 1:
             return []
         asked: _Asked = (collection, vector.tobytes(), where, limit, offset, min_score)
-        state, kept = self._answers.get(asked, (None, []))
+        state, kept = self._answers.get(asked, (None, ()))
         if state is shard.state and not with_vectors:
-            return [*kept]
+            return list(kept)
         request = edge.QueryRequest(
             limit=limit,
             offset=offset,
@@ -174,7 +174,7 @@ class EdgeStore:
         state, found = await self._run(lambda: (shard.state, shard.engine.query(request)))
         hits = [Hit(str(point.id), point.score, point.payload or {}, _vector(point.vector)) for point in found]
         if not with_vectors and len(hits) < _KEPT_HITS:
-            self._answers[asked] = state, hits
+            self._answers[asked] = state, tuple(hits)
         return hits
 
     async def retrieve(self, collection: str, ids: Sequence[str], *, with_vectors: bool = False) -> list[Record]:
