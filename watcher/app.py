@@ -93,6 +93,7 @@ def _assemble(
     def on_admitted() -> None:
         worker.wake()
         sweeper.wake()
+        observer.note_change()
 
     def on_models_changed() -> None:
         reconciler.models_changed()
@@ -105,6 +106,7 @@ def _assemble(
 
     def on_left() -> None:
         sweeper.wake()
+        observer.note_change()
 
     intake = Intake(
         folder,

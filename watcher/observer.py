@@ -48,6 +48,7 @@ _EVENTS: list[type[FileSystemEvent]] = [
     DirDeletedEvent,
 ]
 _MOST_WAITING_HINTS = 50_000
+_POLLS_TILL_SURE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,9 @@ class _Inotify(BaseObserver):
 class FolderObserver(FileSystemEventHandler):
     """Hands hints to `on_hints` on the event loop. `on_loss` asks for a comparison with the disk, because events were lost.
 
-    Where inotify's limits are reached it polls instead: slower, but nothing stays unseen.
+    Where inotify's limits are reached it polls instead: slower, but nothing stays unseen. What a poll found and what the ledger
+    holds are seen at different times, and a folder may go and return between two polls, which then tell of nothing: so polling asks
+    for one more comparison when two polls have begun since one told of anything or the ledger changed, until nothing changes any more.
     """
 
     def __init__(
@@ -119,6 +122,7 @@ class FolderObserver(FileSystemEventHandler):
         self._scheduled = False
         self._limit_reached = False
         self._loss_noted = False
+        self._polls_left = 0
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -161,6 +165,10 @@ class FolderObserver(FileSystemEventHandler):
         if observer is not None:
             await asyncio.to_thread(_stop, observer)
 
+    def note_change(self) -> None:
+        """The ledger or a poll learned that something came, went or changed."""
+        self._polls_left = _POLLS_TILL_SURE
+
     def _start(self) -> None:
         observer = self._make()
         try:
@@ -174,10 +182,22 @@ class FolderObserver(FileSystemEventHandler):
 
     def _make(self) -> BaseObserver:
         if self._polling:
-            return PollingObserverVFS(_stat, os.scandir, polling_interval=self._poll_interval_s)
+            return PollingObserverVFS(self._stat, os.scandir, polling_interval=self._poll_interval_s)
         if self.kind == "inotify":
             return _Inotify(_CountingInotify(self._note_loss, self._note_limit))
         return Observer()
+
+    def _stat(self, path: str) -> os.stat_result:
+        """Runs on watchdog's thread; of the folder itself at the beginning of each poll."""
+        if path == str(self._folder.root):
+            self._on_loop(self._note_poll)
+        return _status(path)
+
+    def _note_poll(self) -> None:
+        if self._polls_left:
+            self._polls_left -= 1
+            if not self._polls_left:
+                self._on_loss()
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Runs on watchdog's thread."""
@@ -222,9 +242,10 @@ class FolderObserver(FileSystemEventHandler):
         self._on_hints(hints)
         if self.kind == "polling":  # what came and went between two polls shows in no event
             self._on_loss()
+            self.note_change()
 
 
-def _stat(path: str) -> os.stat_result:
+def _status(path: str) -> os.stat_result:
     """A symbolic link to a file is that file; one to a folder is no folder, since it may lead out of the watched one, or round in circles."""
     status = os.stat(path)  # noqa: PTH116 - of every file at every poll
     return os.lstat(path) if modes.S_ISDIR(status.st_mode) else status
