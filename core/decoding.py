@@ -101,8 +101,17 @@ class DecodingProcesses:
     One that has nothing to do for `idle_s` is ended. Raises Unavailable where no process can be started, and after the context's end.
     """
 
-    def __init__(self, limits: DecodeLimits, *, idle_s: float = _IDLE_S, module: str = "core.decoding_process") -> None:
+    def __init__(
+        self,
+        limits: DecodeLimits,
+        *,
+        idle_s: float = _IDLE_S,
+        module: str = "core.decoding_process",
+        on_death: Callable[[], object] = lambda: None,
+    ) -> None:
+        """`on_death` is called, on whichever thread it was, for each process that died over a picture."""
         self._limits = limits
+        self._on_death = on_death
         self._idle_s = idle_s
         self._module = module
         self._changed = threading.Condition()
@@ -179,6 +188,7 @@ class DecodingProcesses:
         """Return if the picture gets another process. Raises ImageRejected when it has had enough, Unavailable after the context's end."""
         if self._closed:
             raise Unavailable("the service is stopping")
+        self._on_death()
         log.warning("decoder_died", code=deaths[-1], time=len(deaths), image_id=hashlib.sha256(image).hexdigest())
         crashes = sum(code not in _FROM_OUTSIDE for code in deaths)
         if deaths[-1] == -signal.SIGPROF or (deaths[-1] == -signal.SIGALRM and crashes >= _CRASHES):
@@ -244,7 +254,7 @@ class DecodingProcesses:
                 self._end(child)
 
 
-def decoder_of(settings: PictureSettings) -> Decoder:
+def decoder_of(settings: PictureSettings, *, on_death: Callable[[], object] = lambda: None) -> Decoder:
     """To be entered."""
     limits = DecodeLimits(
         max_bytes=settings.max_image_bytes,
@@ -252,7 +262,7 @@ def decoder_of(settings: PictureSettings) -> Decoder:
         max_seconds=settings.decode_timeout_s,
         max_memory_bytes=settings.decode_memory_bytes,
     )
-    return DecodingProcesses(limits) if settings.decode_isolation else LocalDecoder(limits)
+    return DecodingProcesses(limits, on_death=on_death) if settings.decode_isolation else LocalDecoder(limits)
 
 
 def _decoded(answer: Answer, child: Child) -> DecodedImage:

@@ -59,6 +59,11 @@ class HttpMetrics:
         self._seconds.labels(*labels).observe(duration_s)
 
 
+def decoder_deaths(registry: CollectorRegistry) -> Counter:
+    """To be counted by `core.decoding`."""
+    return Counter("decoder_deaths_total", "Processes that died while they decoded a picture", registry=registry)
+
+
 def measure_disk(registry: CollectorRegistry, folder: Path) -> None:
     """Tell how full the disk of `folder` is, whenever it is asked; not a number while nobody can say."""
     free = Gauge("data_disk_free_bytes", "Bytes that can still be written to the disk of DATA_DIR", registry=registry)

@@ -60,7 +60,7 @@ class Engine:
     def __init__(self, settings: ModelSettings, *, load: Load, metrics: InferenceMetrics) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._decoder = decoder_of(settings)
+        self._decoder = decoder_of(settings, on_death=metrics.decoder_deaths.inc)
         self._in_flight = dict.fromkeys(Priority, 0)
         self._dispatcher = Dispatcher(metrics)
         self._residents = Residents(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from core.metrics import SHORT_S
+from core.metrics import SHORT_S, decoder_deaths
 from core.schemas import Priority
 
 _BATCH = (1, 2, 4, 8, 16, 32, 64)
@@ -27,6 +27,7 @@ class InferenceMetrics:
         self.decoding = Histogram(
             "model_decode_seconds", "Time to decode and prepare one picture", buckets=SHORT_S, registry=registry
         )
+        self.decoder_deaths = decoder_deaths(registry)
         self.in_flight = Gauge(
             "model_requests_in_flight", "Requests admitted and not yet answered", ("priority",), registry=registry
         )

@@ -62,7 +62,7 @@ def _profile(settings: ModelSettings, starter: Path) -> Parts:
         if profile == "clip" or not (starter / DESCRIPTION).is_file():
             raise
         log.warning("profile_fell_back", wanted="clip", used="starter", detail=str(error))
-        fallback = f"FALLBACK: the small starter model answers, less well than CLIP would. {error} Then restart."
+        fallback = f"FALLBACK: the small starter model answers, less well than CLIP would. {error}"
         return _Loading(settings, starter, may_fetch=False, notices=[fallback]).folder("starter", starter)
 
 
@@ -156,7 +156,7 @@ class _Loading:
             self._notice("segmenter_not_installed", f"Pictures are not cut into segments by {shown}: {error}.")
             return None
         except NotFetched as error:
-            advice = "Put a YOLOE prompt-free or YOLO-seg checkpoint into MODELS_DIR (or set SEGMENTER) and restart."
+            advice = "Put a YOLOE or YOLO-seg checkpoint into MODELS_DIR and restart."
             self._notice("segmenter_missing", f"Pictures are not cut into segments: no {shown}, {error}. {advice}")
             return None
         if checkpoint.name != shown:
@@ -217,10 +217,7 @@ def _loaded(model: str, loader: Callable[[], LoadedT]) -> LoadedT:
     except (NotInstalled, UnusableRuntime) as error:
         raise NoModel(f"{name} cannot be loaded: {error}.", retry_after_s=_RETRY_AFTER_S) from None
     except NotFetched as error:
-        text = (
-            f"No weights of {name}: {error}. Put its checkpoint (config.json, model.safetensors, tokenizer and preprocessor files) "
-            f"into the folder MODELS_DIR/{base}, or connect this machine to the model hub, or choose another MODEL_PROFILE."
-        )
+        text = f"No weights of {name}: {error}. Put its checkpoint into MODELS_DIR/{base} and restart, or connect this machine to the hub."
         raise NoModel(text, retry_after_s=_RETRY_AFTER_S) from None
     except Exception as error:
         log.exception("model_load_failed", model=name)

@@ -137,7 +137,7 @@ async def _services(
     root = await loop.run_in_executor(writing, jwt_key, settings.jwt_secret, settings.data_dir)
     keys = key_ring(settings.jwt_secrets, settings.jwt_secret, root)
     signer = TokenSigner(keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience, ttl_s=settings.jwt_ttl_s)
-    decoder = decoder_of(settings)
+    decoder = decoder_of(settings, on_death=metrics.decoder_deaths.inc)
     pictures = PictureReader(decoder)
     folder = PictureFolder(settings.images_dir)
     rooms = Rooms({"the ledger": settings.data_dir, "the vectors": settings.data_dir / "vectors"})

@@ -7,7 +7,7 @@ from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from core.metrics import SHORT_S
+from core.metrics import SHORT_S, decoder_deaths
 
 Cache = Literal["text_embeddings", "thumbnails"]
 _CACHES: tuple[Cache, ...] = ("text_embeddings", "thumbnails")
@@ -25,6 +25,7 @@ class SearchMetrics:
         self._ratings = Histogram(
             "feedback_rating", "Ratings that were stored, 1 to 10", ("about",), buckets=_RATINGS, registry=registry
         )
+        self.decoder_deaths = decoder_deaths(registry)
         for cache in _CACHES:
             self._lookups.labels(cache, "hit")
             self._lookups.labels(cache, "miss")

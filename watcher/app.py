@@ -17,7 +17,7 @@ from core import damage
 from core.decoding import Decoder, decoder_of
 from core.gate import Gate
 from core.hosts import KnownHosts
-from core.metrics import measure_disk, service_registry
+from core.metrics import decoder_deaths, measure_disk, service_registry
 from core.ports import Catalog, Embedder, VectorStore
 from watcher import jobs, probe
 from watcher.catalog import FolderCatalog, Parts
@@ -60,20 +60,20 @@ async def running_watcher(
         recovered = await ledger.run(jobs.recover)
         readers = ThreadPoolExecutor(max(4, min(8, 2 * (os.cpu_count() or 2))), thread_name_prefix="folder")
         stack.callback(readers.shutdown)
-        decoder = stack.enter_context(decoder_of(settings))
-        parts = _assemble(settings, embedder, vectors, ledger, readers, decoder=decoder)
+        metrics = IngestionMetrics(service_registry())
+        decoder = stack.enter_context(decoder_of(settings, on_death=decoder_deaths(metrics.registry).inc))
+        parts = _assemble(settings, embedder, vectors, ledger, readers, decoder=decoder, metrics=metrics)
         repairs = await ledger.run(lambda _: damage.repairs(settings.data_dir, settings.data_dir / "vectors"))
         catalog = FolderCatalog(parts, max_image_bytes=settings.max_image_bytes, repairs=repairs)
-        registry = parts.metrics.registry
-        measure_disk(registry, settings.data_dir)
-        index = IndexMetrics(registry, vectors)
+        measure_disk(metrics.registry, settings.data_dir)
+        index = IndexMetrics(metrics.registry, vectors)
         gate = Gate(KnownHosts(listens_on=settings.host, allowed=settings.allowed_hosts))
         stack.push_async_callback(parts.sweeper.finish)
         await parts.models.begin()
         await _start(stack, settings, parts)
         stack.callback(catalog.note_draining)
         log.info("watcher_started", folder=parts.folder.root.name, observer=parts.observer.kind, images_recovered=recovered)
-        yield RunningWatcher(catalog, make_app(catalog, parts.metrics, index, gate))
+        yield RunningWatcher(catalog, make_app(catalog, metrics, index, gate))
 
 
 def _assemble(
@@ -84,9 +84,9 @@ def _assemble(
     readers: ThreadPoolExecutor,
     *,
     decoder: Decoder,
+    metrics: IngestionMetrics,
 ) -> Parts:
     folder = Folder(settings.images_dir)
-    metrics = IngestionMetrics(service_registry())
     locks = ImageLocks()
     scanner = Scanner(folder, ledger, readers, accept_new_folder=settings.accept_new_folder)
 

@@ -134,6 +134,16 @@ def test_a_picture_that_ends_its_process_is_refused_for_that_and_the_next_one_is
     assert len(deaths) == (6 if fault == "kill" else 2), "what is killed from outside gets more chances"
 
 
+def test_each_death_is_told_to_who_counts_them() -> None:
+    deaths: list[None] = []
+    with DecodingProcesses(LIMITS, module=FAULTY, on_death=lambda: deaths.append(None)) as counted:
+        counted.decode(png())
+        assert _rejection(counted, b"no picture at all") is Reason.NOT_AN_IMAGE
+        assert deaths == []
+        assert _rejection(counted, faulty(png(), min(CRASHES - {"kill"}))) is Reason.CRASHES_DECODER
+    assert len(deaths) == 2
+
+
 @pytest.mark.parametrize("fault", sorted(SLOW))
 def test_a_picture_that_takes_too_long_is_refused_in_time(weak: DecodingProcesses, fault: str) -> None:
     started = time.monotonic()
