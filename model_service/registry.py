@@ -62,7 +62,7 @@ def _profile(settings: ModelSettings, starter: Path) -> Parts:
         if profile == "clip" or not (starter / DESCRIPTION).is_file():
             raise
         log.warning("profile_fell_back", wanted="clip", used="starter", detail=str(error))
-        fallback = f"FALLBACK: the small starter model answers, less well than CLIP would. {error}"
+        fallback = f"FALLBACK: the small starter model answers, less well than CLIP would. {error} Then restart."
         return _Loading(settings, starter, may_fetch=False, notices=[fallback]).folder("starter", starter)
 
 
@@ -217,7 +217,8 @@ def _loaded(model: str, loader: Callable[[], LoadedT]) -> LoadedT:
     except (NotInstalled, UnusableRuntime) as error:
         raise NoModel(f"{name} cannot be loaded: {error}.", retry_after_s=_RETRY_AFTER_S) from None
     except NotFetched as error:
-        text = f"No weights of {name}: {error}. Put its checkpoint into MODELS_DIR/{base} and restart, or connect this machine to the hub."
+        advice = f"Put its checkpoint into MODELS_DIR/{base}, connect this machine to the hub, or choose another MODEL_PROFILE."
+        text = f"No weights of {name}: {error}. {advice}"
         raise NoModel(text, retry_after_s=_RETRY_AFTER_S) from None
     except Exception as error:
         log.exception("model_load_failed", model=name)
