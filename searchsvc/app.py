@@ -12,6 +12,7 @@ from aiohttp import web
 
 from core import damage
 from core.decoding import decoder_of
+from core.file_cache import FileCache
 from core.gate import Gate
 from core.hosts import KnownHosts
 from core.metrics import measure_disk, service_registry
@@ -31,7 +32,6 @@ from searchsvc.facets import Facets
 from searchsvc.feedback import FeedbackStore
 from searchsvc.feedback_export import FeedbackExport
 from searchsvc.feedback_schema import FEEDBACK_NAME
-from searchsvc.file_cache import FileCache
 from searchsvc.folder import PictureFolder
 from searchsvc.limiting import limiting
 from searchsvc.limits import Kind, RateLimits

@@ -12,7 +12,7 @@ from typing import BinaryIO, Self
 
 from core.errors import NotFound
 from core.filenames import from_text
-from searchsvc import beneath
+from core.images import beneath
 
 SNIFFED_BYTES = 32
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from core.errors import ImageRejected, NotFound, Overloaded
-from searchsvc.file_cache import FileCache
+from core.file_cache import FileCache
 from searchsvc.folder import PictureFolder
 from searchsvc.metrics import SearchMetrics
 

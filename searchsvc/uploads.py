@@ -16,9 +16,9 @@ import structlog
 
 from core.errors import CatalogUnavailable, ImageRejected, NotFound, Unavailable
 from core.filenames import from_text
+from core.images import beneath
 from core.ports import Catalog
 from core.room import Rooms, lacks_room, storage_full
-from searchsvc import beneath
 from searchsvc.naming import file_name, folder_path, with_mark
 
 log = structlog.get_logger()

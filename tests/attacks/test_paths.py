@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import NotFound
-from searchsvc.beneath import open_file
+from core.images.beneath import open_file
 from searchsvc.folder import PictureFolder
 from searchsvc.naming import file_name, folder_path
 from tests.attacks.services import SERVICES, attacked

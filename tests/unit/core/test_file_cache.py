@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from searchsvc.file_cache import FileCache
+from core.file_cache import FileCache
 
 
 def used(folder: Path, name: str, at_s: float) -> None:
