@@ -37,12 +37,12 @@ class IndexType(StrEnum):
     INTEGER = "integer"
     FLOAT = "float"
     SUBSTRING = "substring"
-    """Keywords that parts of can be asked for."""
+    """Keywords that parts and beginnings of can be asked for."""
 
 
 PAYLOAD_INDEXES: dict[str, IndexType] = {
     "kind": IndexType.KEYWORD,
-    "image_id": IndexType.KEYWORD,
+    "image_id": IndexType.SUBSTRING,
     "folders": IndexType.KEYWORD,
     "names": IndexType.SUBSTRING,
     "labels": IndexType.KEYWORD,

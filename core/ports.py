@@ -95,7 +95,15 @@ class Substring:
     part: str
 
 
-Condition = Match | Range | Substring
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """The payload field, or one of its values, begins with `beginning`; only of a field indexed for parts."""
+
+    key: str
+    beginning: str
+
+
+Condition = Match | Range | Substring | Prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +155,12 @@ class FacetCount:
 
 @dataclass(frozen=True, slots=True)
 class CollectionSize:
-    """How large a collection is; `disk_bytes` is None where the engine does not tell."""
+    """How large a collection is; `disk_bytes` is None where the engine does not tell. `dim`: numbers of a vector."""
 
     collection: str
     points: int
     disk_bytes: int | None
+    dim: int
 
 
 class VectorStore(Protocol):
@@ -192,9 +201,16 @@ class VectorStore(Protocol):
         ...
 
     def scroll(
-        self, collection: str, *, where: Where = ANYTHING, with_payload: bool = True, batch: int = 1000
+        self,
+        collection: str,
+        *,
+        where: Where = ANYTHING,
+        with_payload: bool = True,
+        with_vectors: bool = False,
+        first: str | None = None,
+        batch: int = 1000,
     ) -> AsyncIterator[Record]:
-        """All matching points in order of their id."""
+        """All matching points in order of their id, from the id `first` on."""
         ...
 
     async def set_payload(self, collection: str, where: Where, payload: Payload) -> None:

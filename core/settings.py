@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from core.vectors.storage import Quantization, VectorStorage
+from core.vectors.storage import ClusterLayout, Quantization, ReadConsistency, VectorStorage
 
 
 def parts(value: str) -> tuple[str, ...]:
@@ -79,12 +79,44 @@ class FolderSettings(PictureSettings):
     )
     vectors_on_disk: bool = Field(default=False, description="leave the vectors on the disk, for sets that memory cannot hold")
     qdrant_url: str | None = Field(
-        default=None, description="a Qdrant server, e.g. `http://qdrant:6333`; unset: Qdrant embedded in `DATA_DIR`"
+        default=None,
+        description="a Qdrant server, e.g. `http://qdrant:6333`, or the nodes of a cluster, separated by commas; unset: Qdrant embedded"
+        " in `DATA_DIR`",
     )
     qdrant_api_key: str | None = Field(default=None, description="key of that server", repr=False)
     qdrant_prefer_grpc: bool = Field(default=True, description="use gRPC (port 6334) where the server offers it, else REST")
     qdrant_timeout_s: float = Field(default=10.0, gt=0, description="time-out of one call to that server")
+    qdrant_write_patience_s: float = Field(
+        default=20.0, ge=0, description="how long a write is tried again while that server, or a node of it, is away"
+    )
+    qdrant_shards: int | None = Field(
+        default=None,
+        ge=1,
+        description="shards of a collection that is made from now on; unset: as the server has it (one a node)",
+    )
+    qdrant_replicas: int | None = Field(
+        default=None, ge=1, description="nodes that hold each shard of such a collection; unset: as the server has it"
+    )
+    qdrant_write_consistency: int | None = Field(
+        default=None, ge=1, description="of them, those that must have a write before it counts; unset: as the server has it"
+    )
+    qdrant_read_consistency: ReadConsistency | None = Field(
+        default=None,
+        description="replicas that a read asks: a number, `majority`, `quorum` or `all`; unset: one, which is quickest",
+    )
+    qdrant_payload_on_disk: bool = Field(
+        default=True, description="leave the payloads of such a collection on the disk; what is filtered by is in memory anyway"
+    )
 
     @property
     def vector_storage(self) -> VectorStorage:
         return VectorStorage(self.vectors_quantization, self.vectors_on_disk)
+
+    @property
+    def cluster_layout(self) -> ClusterLayout:
+        return ClusterLayout(
+            shards=self.qdrant_shards,
+            replicas=self.qdrant_replicas,
+            write_consistency=self.qdrant_write_consistency,
+            payload_on_disk=self.qdrant_payload_on_disk,
+        )

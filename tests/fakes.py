@@ -17,7 +17,20 @@ from PIL import Image
 from core import masks
 from core.errors import Conflict, ImageRejected, ImageSearchError, InvalidRequest, NotFound, Reason
 from core.points import points_by_collection
-from core.ports import ANYTHING, CollectionSize, Condition, FacetCount, Hit, Match, Payload, Point, Record, Substring, Where
+from core.ports import (
+    ANYTHING,
+    CollectionSize,
+    Condition,
+    FacetCount,
+    Hit,
+    Match,
+    Payload,
+    Point,
+    Prefix,
+    Record,
+    Substring,
+    Where,
+)
 from core.schemas import (
     AnalysedSegment,
     BBox,
@@ -239,11 +252,19 @@ class FakeVectorStore:
         return [Record(key, held[key].payload, held[key].vector if with_vectors else None) for key in ids if key in held]
 
     async def scroll(
-        self, collection: str, *, where: Where = ANYTHING, with_payload: bool = True, batch: int = 1000
+        self,
+        collection: str,
+        *,
+        where: Where = ANYTHING,
+        with_payload: bool = True,
+        with_vectors: bool = False,
+        first: str | None = None,
+        batch: int = 1000,
     ) -> AsyncIterator[Record]:
         self._check()
         for point in sorted(self._matching(collection, where), key=lambda point: point.id):
-            yield Record(point.id, point.payload if with_payload else {})
+            if first is None or point.id >= first:
+                yield Record(point.id, point.payload if with_payload else {}, point.vector if with_vectors else None)
 
     async def set_payload(self, collection: str, where: Where, payload: Payload) -> None:
         self._check()
@@ -269,7 +290,7 @@ class FakeVectorStore:
 
     async def sizes(self) -> list[CollectionSize]:
         self._check()
-        return [CollectionSize(name, len(points), None) for name, points in sorted(self.stored.items())]
+        return [CollectionSize(name, len(points), None, 4) for name, points in sorted(self.stored.items())]
 
     async def flush(self) -> None:
         self._check()
@@ -300,6 +321,8 @@ def _holds(condition: Condition, payload: Mapping[str, Any]) -> bool:
         return any(held in condition.any_of for held in values)
     if isinstance(condition, Substring):
         return any(condition.part in held for held in values)
+    if isinstance(condition, Prefix):
+        return any(held.startswith(condition.beginning) for held in values)
     low = -np.inf if condition.gte is None else condition.gte
     high = np.inf if condition.lte is None else condition.lte
     return any(low <= held <= high for held in values)

@@ -54,7 +54,7 @@ class Collections(wire.CollectionsServicer):
     async def Get(self, request: Any, context: Any) -> Any:
         name = await _present(self._qdrant, request, context)
         info = await self._qdrant.run(partial(self._qdrant.engine.get_collection, name))
-        info.payload_schema = {key: _index_info(data_type) for key, data_type in self._qdrant.indexes[name].items()}
+        info.payload_schema = self._qdrant.indexes[name]
         return wire.GetCollectionInfoResponse(result=RestToGrpc.convert_collection_info(info))
 
 
@@ -71,7 +71,14 @@ class Points(wire.PointsServicer):
 
     async def CreateFieldIndex(self, request: Any, context: Any) -> Any:
         name = await _present(self._qdrant, request, context)
-        self._qdrant.indexes[name][request.field_name] = wire.FieldType.Name(request.field_type).removeprefix("FieldType").lower()
+        data_type = wire.FieldType.Name(request.field_type).removeprefix("FieldType").lower()
+        params = (
+            GrpcToRest.convert_payload_schema_params(request.field_index_params)
+            if request.HasField("field_index_params")
+            else None
+        )
+        told = {"data_type": data_type, "params": params, "points": 0}
+        self._qdrant.indexes[name][request.field_name] = models.PayloadIndexInfo.model_validate(told)
         return wire.PointsOperationResponse(result=_DONE)
 
     async def Upsert(self, request: Any, context: Any) -> Any:
@@ -160,10 +167,6 @@ def _record(record: models.Record) -> Any:
 
 def _filter(request: Any) -> models.Filter | None:
     return GrpcToRest.convert_filter(request.filter) if request.HasField("filter") else None
-
-
-def _index_info(data_type: str) -> models.PayloadIndexInfo:
-    return models.PayloadIndexInfo(data_type=models.PayloadSchemaType(data_type), points=0)
 
 
 @asynccontextmanager

@@ -36,7 +36,7 @@ class RestQdrant:
     def __init__(self, *, api_key: str | None = None) -> None:
         self._api_key = api_key
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="qdrant-rest")
-        self.indexes: dict[str, dict[str, str]] = {}
+        self.indexes: dict[str, dict[str, models.PayloadIndexInfo]] = {}
         self.snapshots: dict[str, bytes] = {}
         self.engine = QdrantClient(":memory:")
 
@@ -86,7 +86,7 @@ class RestQdrant:
     async def _describe(self, request: web.Request) -> web.Response:
         name = await self._present(request)
         info = await self.run(partial(self.engine.get_collection, name))
-        schema = {key: {"data_type": data_type, "points": 0} for key, data_type in self.indexes[name].items()}
+        schema = {key: _plain(index) for key, index in self.indexes[name].items()}
         return _result({**_plain(info), "payload_schema": schema})
 
     async def _exists(self, request: web.Request) -> web.Response:
@@ -108,7 +108,8 @@ class RestQdrant:
         """The engine filters without an index; only that there is one is remembered."""
         name, wish = await self._present(request), await request.json()
         schema = wish["field_schema"]
-        self.indexes[name][wish["field_name"]] = schema["type"] if isinstance(schema, dict) else schema
+        told = {"data_type": schema["type"], "params": schema} if isinstance(schema, dict) else {"data_type": schema}
+        self.indexes[name][wish["field_name"]] = models.PayloadIndexInfo.model_validate({**told, "points": 0})
         return _acknowledged()
 
     async def _upsert(self, request: web.Request) -> web.Response:
@@ -179,7 +180,7 @@ class RestQdrant:
         found, _ = await self.run(partial(self.engine.scroll, name, limit=10**6, with_payload=True, with_vectors=True))
         held = {
             "vectors": _plain(info.config.params.vectors),
-            "indexes": self.indexes[name],
+            "indexes": {key: _plain(index) for key, index in self.indexes[name].items()},
             "points": [_plain(one) for one in found],
         }
         snapshot = f"{name}-{len(self.snapshots)}.snapshot"
@@ -204,7 +205,7 @@ class RestQdrant:
         points = [models.PointStruct(id=one["id"], vector=one["vector"], payload=one["payload"]) for one in held["points"]]
         if points:
             await self.run(partial(self.engine.upsert, name, points=points))
-        self.indexes[name] = held["indexes"]
+        self.indexes[name] = {key: models.PayloadIndexInfo.model_validate(one) for key, one in held["indexes"].items()}
         return _result(True)
 
     async def run(self, call: Callable[[], T]) -> T:

@@ -9,7 +9,7 @@ import numpy as np
 
 from core.errors import InvalidRequest
 from core.points import PAYLOAD_INDEXES, IndexType
-from core.ports import Substring, Where
+from core.ports import Prefix, Substring, Where
 from core.schemas import Vector
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ def checked_where(where: Where) -> Where:
     for condition in (*where.must, *where.must_not):
         if condition.key not in PAYLOAD_INDEXES:
             raise ValueError(f"payload field {condition.key!r} has no index")
-        if isinstance(condition, Substring) and PAYLOAD_INDEXES[condition.key] is not IndexType.SUBSTRING:
+        if isinstance(condition, Substring | Prefix) and PAYLOAD_INDEXES[condition.key] is not IndexType.SUBSTRING:
             raise ValueError(f"payload field {condition.key!r} has no index for parts of its values")
     return where
 
@@ -52,8 +52,12 @@ def checked_vector(vector: Vector, dim: int) -> list[float]:
     return numbers
 
 
+def points_per_call(dim: int) -> int:
+    return max(1, min(256, FLOATS_PER_CALL // dim))
+
+
 def batches_of(points: Sequence[T], dim: int) -> Iterator[Sequence[T]]:
     """The points in the portions of one write call each, order kept."""
-    size = max(1, min(256, FLOATS_PER_CALL // dim))
+    size = points_per_call(dim)
     for start in range(0, len(points), size):
         yield points[start : start + size]

@@ -189,15 +189,22 @@ class EdgeStore:
         return records
 
     async def scroll(
-        self, collection: str, *, where: Where = ANYTHING, with_payload: bool = True, batch: int = 1000
+        self,
+        collection: str,
+        *,
+        where: Where = ANYTHING,
+        with_payload: bool = True,
+        with_vectors: bool = False,
+        first: str | None = None,
+        batch: int = 1000,
     ) -> AsyncIterator[Record]:
         selection = edge_filter(where)
         shard = self._shards.get(collection)
-        limit = min(batch, _PAGE_WITH_PAYLOAD if with_payload else _PAGE)
-        start: int | UUID | str | None = None
+        limit = min(batch, _PAGE_WITH_PAYLOAD if with_payload or with_vectors else _PAGE)
+        start: int | UUID | str | None = first
         while shard is not None:
             request = edge.ScrollRequest(
-                offset=start, limit=limit, filter=selection, with_payload=with_payload, with_vector=False
+                offset=start, limit=limit, filter=selection, with_payload=with_payload, with_vector=with_vectors
             )
             page, start = await self._run(lambda request=request: shard.engine.scroll(request))  # type: ignore[misc]
             for point in page:
@@ -237,7 +244,10 @@ class EdgeStore:
         shards = sorted(await self._run(self._shards.all), key=lambda shard: shard.collection)
         points = await self._run(lambda: [shard.engine.info().points_count for shard in shards])
         disk_bytes = await _on(self._sync_thread, lambda: [shard.disk_bytes() for shard in shards])
-        return [CollectionSize(shard.collection, *size) for shard, *size in zip(shards, points, disk_bytes, strict=True)]
+        return [
+            CollectionSize(shard.collection, count, occupied, shard.dim)
+            for shard, count, occupied in zip(shards, points, disk_bytes, strict=True)
+        ]
 
     async def drop(self, collection: str) -> None:
         shard = self._shards.get(collection)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import qdrant_edge as edge
 
-from core.ports import Condition, Range, Substring, Where
+from core.ports import Condition, Prefix, Range, Substring, Where
 from core.vectors.checks import checked_where
 
 
@@ -21,6 +21,8 @@ def _condition(condition: Condition) -> edge.FieldCondition | edge.Filter:
         return edge.FieldCondition(condition.key, range=edge.RangeFloat(gte=condition.gte, lte=condition.lte))
     if isinstance(condition, Substring):
         return edge.FieldCondition(condition.key, match=edge.MatchSubstring(condition.part))
+    if isinstance(condition, Prefix):
+        return edge.FieldCondition(condition.key, match=edge.MatchPrefix(condition.beginning))
     words = [value for value in condition.any_of if isinstance(value, str)]
     numbers = [value for value in condition.any_of if isinstance(value, int)]
     if words and numbers:  # one Match of the engine holds one type

@@ -267,9 +267,13 @@ def standing(folder: Path) -> dict[str, Path]:
 
 
 def missing_indexes(engine: edge.EdgeShard) -> list[str]:
-    """Fields that a collection of an earlier release has no index on yet."""
+    """Fields that a collection of an earlier release has no index on yet, or none by which beginnings can be asked for."""
     present = engine.info().payload_schema
-    return [key for key in PAYLOAD_INDEXES if key not in present]
+    return [key for key, wanted in PAYLOAD_INDEXES.items() if key not in present or not _serves(present[key], wanted)]
+
+
+def _serves(index: edge.PayloadIndexInfo, wanted: IndexType) -> bool:
+    return wanted is not IndexType.SUBSTRING or bool(isinstance(index.params, edge.KeywordIndexParams) and index.params.prefix)
 
 
 def add_index(engine: edge.EdgeShard, key: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -19,11 +20,14 @@ from core.errors import InvalidRequest, VectorsUnavailable
 from core.points import PAYLOAD_INDEXES, IndexType
 from core.ports import ANYTHING, CollectionSize, FacetCount, Hit, Payload, Point, Record, Where
 from core.schemas import Space, Vector
-from core.settings import FolderSettings
-from core.vectors.checks import batches_of, checked_facet, checked_vector, narrowing_where
-from core.vectors.server_connection import Absent, ServerConnection, answered
+from core.settings import FolderSettings, parts
+from core.vectors.checks import batches_of, checked_facet, checked_vector, narrowing_where, points_per_call
+from core.vectors.gathering import Gathering
+from core.vectors.server_connection import Absent, ServerConnection
 from core.vectors.server_filters import server_filter
-from core.vectors.storage import PLAIN, VectorStorage
+from core.vectors.server_layout import differences, read_consistency, search_params, serves, vector_params, vectors_of
+from core.vectors.server_nodes import Ask, Nodes
+from core.vectors.storage import AS_THE_SERVER_HAS_IT, PLAIN, ClusterLayout, ReadConsistency, VectorStorage
 
 log = structlog.get_logger()
 
@@ -39,7 +43,8 @@ _SCHEMA: dict[IndexType, models.PayloadSchemaType | models.KeywordIndexParams] =
 
 
 class ServerStore:
-    """One collection a space on the server at `url`; gRPC where the server offers it, else REST.
+    """One collection a space on the server at `url`, or on the nodes of a cluster if it names several, separated by commas; gRPC where
+    a node offers it, else REST.
 
     `client` replaces the connection that would be made from the other parameters, and is closed with the store.
     """
@@ -53,13 +58,25 @@ class ServerStore:
         timeout_s: float = 10.0,
         prefix: str = "imagesearch-",
         storage: VectorStorage = PLAIN,
+        layout: ClusterLayout = AS_THE_SERVER_HAS_IT,
+        consistency: ReadConsistency | None = None,
+        write_patience_s: float = 0.0,
         client: AsyncQdrantClient | None = None,
     ) -> None:
-        self._connection = ServerConnection(url, api_key=api_key, prefer_grpc=prefer_grpc, timeout_s=timeout_s, client=client)
+        nodes = [
+            ServerConnection(one, api_key=api_key, prefer_grpc=prefer_grpc, timeout_s=timeout_s, client=client)
+            for one in parts(url)
+        ]
+        self._nodes = Nodes(nodes, timeout_s=timeout_s, patience_s=write_patience_s)
+        self._gathering = Gathering(self._write_points, points_per_call=points_per_call)
         self._prefix = prefix
         self._storage = storage
+        self._layout = layout
+        self._consistency = read_consistency(consistency)
         self._dims: dict[str, int] = {}
         """Collections known to exist, under our name: saves a round trip a call, and is forgotten when the server denies one."""
+        self._told: set[str] = set()
+        """Collections of which was said that they differ from the settings."""
 
     @classmethod
     def of(cls, settings: FolderSettings, url: str) -> Self:
@@ -69,68 +86,95 @@ class ServerStore:
             prefer_grpc=settings.qdrant_prefer_grpc,
             timeout_s=settings.qdrant_timeout_s,
             storage=settings.vector_storage,
+            layout=settings.cluster_layout,
+            consistency=settings.qdrant_read_consistency,
+            write_patience_s=settings.qdrant_write_patience_s,
         )
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self._connection.close()
+        await self._gathering.close()
+        await self._nodes.close()
 
     def name_of(self, collection: str) -> str:
         """What the server calls it."""
         return self._prefix + collection
 
     async def ping(self) -> None:
-        client = await self._connection.client()
-        await answered(client.get_collections())
+        await self._nodes.now(lambda client: client.get_collections())
 
     async def ensure(self, space: Space) -> None:
-        client, name = await self._connection.client(), self._prefix + space.collection
-        if not await answered(client.collection_exists(name)):
-            await self._create(client, name, space.dim)
-        info = await answered(client.get_collection(name))
-        dim = _dim(info)
+        name = self._prefix + space.collection
+        if not await self._nodes.write(lambda client: client.collection_exists(name)):
+            await self._create(name, space.dim)
+        info = await self._nodes.write(lambda client: client.get_collection(name))
+        dim = vectors_of(info).size
         if dim != space.dim:
             raise InvalidRequest(f"Collection {space.collection} holds vectors of {dim} numbers, not {space.dim}")
         for key, index_type in PAYLOAD_INDEXES.items():
-            if key not in info.payload_schema:
-                await answered(client.create_payload_index(name, key, field_schema=_SCHEMA[index_type], wait=True))
+            if not serves(info.payload_schema.get(key), index_type):
+                await self._add_index(name, key, index_type)
         self._dims[space.collection] = space.dim
+        self._tell_differences(space.collection, info)
 
-    async def _create(self, client: AsyncQdrantClient, name: str, dim: int) -> None:
+    async def _create(self, name: str, dim: int) -> None:
         """Create the collection; another process may do the same at the same time, and one of the two is refused."""
-        vectors = models.VectorParams(
-            size=dim,
-            distance=models.Distance.COSINE,
-            on_disk=self._storage.on_disk or None,
-            quantization_config=_quantization(self._storage),
-        )
+
+        def create(client: AsyncQdrantClient) -> Awaitable[bool]:
+            return client.create_collection(
+                name,
+                vectors_config=vector_params(dim, self._storage),
+                shard_number=self._layout.shards,
+                replication_factor=self._layout.replicas,
+                write_consistency_factor=self._layout.write_consistency,
+                on_disk_payload=self._layout.payload_on_disk,
+            )
+
         try:
-            await answered(client.create_collection(name, vectors_config=vectors, on_disk_payload=True))
+            await self._nodes.write(create)
         except (InvalidRequest, ValueError):
-            if not await answered(client.collection_exists(name)):
+            if not await self._nodes.write(lambda client: client.collection_exists(name)):
                 raise
         else:
             log.info("collection_created", collection=name, dim=dim)
 
+    async def _add_index(self, name: str, key: str, index_type: IndexType) -> None:
+        await self._nodes.write(
+            lambda client: client.create_payload_index(name, key, field_schema=_SCHEMA[index_type], wait=True)
+        )
+
+    def _tell_differences(self, collection: str, info: models.CollectionInfo) -> None:
+        """Once: what is set holds for collections that are made from now on, and whoever set it should know."""
+        differing = [*differences(info, self._layout, self._storage)]
+        if differing and collection not in self._told:
+            log.warning("collection_differs_from_settings", collection=collection, differences=differing)
+        self._told.add(collection)
+
     async def collections(self) -> list[str]:
-        client = await self._connection.client()
-        names = [found.name for found in (await answered(client.get_collections())).collections]
+        names = [found.name for found in (await self._nodes.read(lambda client: client.get_collections())).collections]
         return sorted(name.removeprefix(self._prefix) for name in names if name.startswith(self._prefix))
 
     async def upsert(self, collection: str, points: Sequence[Point]) -> None:
-        client, dim = await self._connection.client(), await self._dim_of(collection)
+        dim = await self._dim_of(collection)
         if dim is None:
             raise VectorsUnavailable(f"Collection {collection} does not exist yet")
-        stored = [
-            models.PointStruct(id=point.id, vector=checked_vector(point.vector, dim), payload=dict(point.payload))
-            for point in points
-        ]
-        for batch in batches_of(stored, dim):
-            writing = client.upsert(self._prefix + collection, points=list(batch), wait=True)
-            if await self._present(collection, writing) is None:
-                raise VectorsUnavailable(f"Collection {collection} does not exist any more")
+        for point in points:
+            checked_vector(point.vector, dim)
+        await self._gathering.put(collection, points)
+
+    async def _write_points(self, collection: str, points: Sequence[Point]) -> None:
+        """Acknowledged, one portion after the other."""
+        stored = [models.PointStruct(id=point.id, vector=point.vector.tolist(), payload=dict(point.payload)) for point in points]
+        for batch in batches_of(stored, points[0].vector.size):
+            wish = list(batch)
+            if await self._write(
+                collection,
+                lambda client, wish=wish: client.upsert(self._prefix + collection, points=wish, wait=True),  # type: ignore[misc]
+            ):
+                continue
+            raise VectorsUnavailable(f"Collection {collection} does not exist any more")
 
     async def query(
         self,
@@ -144,49 +188,74 @@ class ServerStore:
         with_vectors: bool = False,
     ) -> list[Hit]:
         selection = server_filter(where)
-        client, dim = await self._connection.client(), await self._dim_of(collection)
+        dim = await self._dim_of(collection)
         if dim is None or limit < 1:
             return []
-        asking = client.query_points(
-            self._prefix + collection,
-            query=checked_vector(vector, dim),
-            query_filter=selection,
-            limit=limit,
-            offset=offset,
-            score_threshold=min_score,
-            with_payload=True,
-            with_vectors=with_vectors,
-            search_params=_search_params(self._storage),
+        wanted = checked_vector(vector, dim)
+        answer = await self._read(
+            collection,
+            lambda client: client.query_points(
+                self._prefix + collection,
+                query=wanted,
+                query_filter=selection,
+                limit=limit,
+                offset=offset,
+                score_threshold=min_score,
+                with_payload=True,
+                with_vectors=with_vectors,
+                search_params=search_params(self._storage),
+                consistency=self._consistency,
+            ),
         )
-        answer = await self._present(collection, asking)
         points = [] if answer is None else answer.points
         return [Hit(str(point.id), point.score, point.payload or {}, _vector(point.vector)) for point in points]
 
     async def retrieve(self, collection: str, ids: Sequence[str], *, with_vectors: bool = False) -> list[Record]:
-        client, dim = await self._connection.client(), await self._dim_of(collection)
+        dim = await self._dim_of(collection)
         wanted, records = list(dict.fromkeys(ids)) if dim is not None else [], list[Record]()
         for start in range(0, len(wanted), _PAGE):
-            some = wanted[start : start + _PAGE]
-            asking = client.retrieve(self._prefix + collection, ids=some, with_payload=True, with_vectors=with_vectors)
-            records += [_record(point) for point in await self._present(collection, asking) or []]
+            records += await self._retrieved(collection, wanted[start : start + _PAGE], with_vectors)
         return records
 
+    async def _retrieved(self, collection: str, ids: list[str], with_vectors: bool) -> list[Record]:
+        found = await self._read(
+            collection,
+            lambda client: client.retrieve(
+                self._prefix + collection,
+                ids=ids,
+                with_payload=True,
+                with_vectors=with_vectors,
+                consistency=self._consistency,
+            ),
+        )
+        return [_record(point) for point in found or []]
+
     async def scroll(
-        self, collection: str, *, where: Where = ANYTHING, with_payload: bool = True, batch: int = 1000
+        self,
+        collection: str,
+        *,
+        where: Where = ANYTHING,
+        with_payload: bool = True,
+        with_vectors: bool = False,
+        first: str | None = None,
+        batch: int = 1000,
     ) -> AsyncIterator[Record]:
         selection = server_filter(where)
-        client, dim = await self._connection.client(), await self._dim_of(collection)
-        start: Any = None
+        dim = await self._dim_of(collection)
+        start: Any = first
         while dim is not None:
-            asking = client.scroll(
-                self._prefix + collection,
-                scroll_filter=selection,
-                limit=min(batch, _PAGE),
-                offset=start,
-                with_payload=with_payload,
-                with_vectors=False,
-            )
-            page, start = await self._present(collection, asking) or ([], None)
+            page, start = await self._read(
+                collection,
+                lambda client, start=start: client.scroll(  # type: ignore[misc]
+                    self._prefix + collection,
+                    scroll_filter=selection,
+                    limit=min(batch, _PAGE),
+                    offset=start,
+                    with_payload=with_payload,
+                    with_vectors=with_vectors,
+                    consistency=self._consistency,
+                ),
+            ) or ([], None)
             for point in page:
                 yield _record(point)
             if start is None:
@@ -194,43 +263,52 @@ class ServerStore:
 
     async def set_payload(self, collection: str, where: Where, payload: Payload) -> None:
         selection = server_filter(where)
-        client, dim = await self._connection.client(), await self._dim_of(collection)
-        if dim is not None:
-            writing = client.set_payload(self._prefix + collection, payload=dict(payload), points=selection, wait=True)
-            await self._present(collection, writing)
+        if await self._dim_of(collection) is not None:
+            fields, name = dict(payload), self._prefix + collection
+            await self._write(collection, lambda client: client.set_payload(name, payload=fields, points=selection, wait=True))
 
     async def delete(self, collection: str, where: Where) -> None:
         selection = models.FilterSelector(filter=server_filter(narrowing_where(where)))
-        client, dim = await self._connection.client(), await self._dim_of(collection)
-        if dim is not None:
-            await self._present(collection, client.delete(self._prefix + collection, points_selector=selection, wait=True))
+        if await self._dim_of(collection) is not None:
+            name = self._prefix + collection
+            await self._write(collection, lambda client: client.delete(name, points_selector=selection, wait=True))
 
     async def count(self, collection: str, *, where: Where = ANYTHING) -> int:
         selection = server_filter(where)
-        client, dim = await self._connection.client(), await self._dim_of(collection)
-        if dim is None:
+        if await self._dim_of(collection) is None:
             return 0
-        answer = await self._present(collection, client.count(self._prefix + collection, count_filter=selection, exact=True))
+        name = self._prefix + collection
+        answer = await self._read(collection, lambda client: client.count(name, count_filter=selection, exact=True))
         return 0 if answer is None else answer.count
 
     async def facet(self, collection: str, key: str, *, where: Where = ANYTHING, limit: int = 100) -> list[FacetCount]:
         selection = server_filter(where)
-        client, dim = await self._connection.client(), await self._dim_of(collection)
-        if dim is None or limit < 1:
+        if await self._dim_of(collection) is None or limit < 1:
             return []
-        asking = client.facet(self._prefix + collection, checked_facet(key), facet_filter=selection, limit=limit, exact=True)
-        answer = await self._present(collection, asking)
+        name, field = self._prefix + collection, checked_facet(key)
+        answer = await self._read(
+            collection,
+            lambda client: client.facet(
+                name, field, facet_filter=selection, limit=limit, exact=True, consistency=self._consistency
+            ),
+        )
         return [] if answer is None else [FacetCount(str(hit.value), hit.count) for hit in answer.hits]
 
     async def sizes(self) -> list[CollectionSize]:
-        client = await self._connection.client()
         names = await self.collections()
-        found = await asyncio.gather(*(self._present(name, client.get_collection(self._prefix + name)) for name in names))
-        return [CollectionSize(name, info.points_count or 0, None) for name, info in zip(names, found, strict=True) if info]
+        found = await asyncio.gather(*(self._described(name) for name in names))
+        return [
+            CollectionSize(name, info.points_count or 0, None, vectors.size)
+            for name, info in zip(names, found, strict=True)
+            if info and isinstance(vectors := info.config.params.vectors, models.VectorParams)
+        ]
+
+    async def _described(self, collection: str) -> models.CollectionInfo | None:
+        return await self._read(collection, lambda client: client.get_collection(self._prefix + collection))
 
     async def drop(self, collection: str) -> None:
-        client = await self._connection.client()
-        await self._present(collection, client.delete_collection(self._prefix + collection))
+        with suppress(Absent):
+            await self._nodes.write(lambda client: client.delete_collection(self._prefix + collection))
         self._dims.pop(collection, None)
 
     async def flush(self) -> None:
@@ -240,45 +318,33 @@ class ServerStore:
     async def _dim_of(self, collection: str) -> int | None:
         """The dimension of a collection that exists."""
         if collection not in self._dims:
-            client, name = await self._connection.client(), self._prefix + collection
-            if not await answered(client.collection_exists(name)):
+            name = self._prefix + collection
+            if not await self._nodes.read(lambda client: client.collection_exists(name)):
                 return None
-            self._dims[collection] = _dim(await answered(client.get_collection(name)))
+            self._dims[collection] = vectors_of(await self._nodes.read(lambda client: client.get_collection(name))).size
         return self._dims[collection]
 
-    async def _present(self, collection: str, call: Awaitable[T]) -> T | None:
+    async def _read(self, collection: str, ask: Ask[T]) -> T | None:
         """The answer, or None if the collection is gone since it was last seen."""
         try:
-            return await answered(call)
+            return await self._nodes.read(ask)
         except Absent:
             self._dims.pop(collection, None)
             return None
 
+    async def _write(self, collection: str, ask: Ask[models.UpdateResult]) -> bool:
+        """Whether there was a collection to write to. What a server merely took note of is asked for again: it may not be on every replica."""
 
-def _quantization(storage: VectorStorage) -> models.ScalarQuantization | models.BinaryQuantization | None:
-    """The short form stays in memory: it is what every search reads."""
-    match storage.quantization:
-        case "scalar":
-            scalar = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=0.99, always_ram=True)
-            return models.ScalarQuantization(scalar=scalar)
-        case "binary":
-            return models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True))
-        case _:
-            return None
+        async def carried_out(client: AsyncQdrantClient) -> None:
+            if (await ask(client)).status is not models.UpdateStatus.COMPLETED:
+                raise VectorsUnavailable("Qdrant does not say that the write was carried out")
 
-
-def _search_params(storage: VectorStorage) -> models.SearchParams | None:
-    """By the short form first where there is one, then again by the vectors."""
-    if storage.quantization == "off":
-        return None
-    return models.SearchParams(quantization=models.QuantizationSearchParams(rescore=True, oversampling=storage.oversampling))
-
-
-def _dim(info: models.CollectionInfo) -> int:
-    vectors = info.config.params.vectors
-    if not isinstance(vectors, models.VectorParams):
-        raise InvalidRequest("The collection was not made by this product: it has named vectors, or none")
-    return vectors.size
+        try:
+            await self._nodes.write(carried_out)
+        except Absent:
+            self._dims.pop(collection, None)
+            return False
+        return True
 
 
 def _record(point: models.Record) -> Record:

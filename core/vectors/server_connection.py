@@ -28,8 +28,12 @@ class Absent(InvalidRequest):
     """The server knows no such collection."""
 
 
+class KeyRefused(VectorsUnavailable):
+    """The server wants another key; to ask again at once is of no use."""
+
+
 class ServerConnection:
-    """Makes the client at the first call that finds the server up, so neither has to start before the other."""
+    """To one node. Makes the client at the first call that finds the server up, so neither has to start before the other."""
 
     def __init__(
         self, url: str, *, api_key: str | None, prefer_grpc: bool, timeout_s: float, client: AsyncQdrantClient | None = None
@@ -127,6 +131,9 @@ async def answered(call: Awaitable[T]) -> T:
         raise VectorsUnavailable("what answers for Qdrant is not Qdrant") from error
 
 
+_PASSING = {408, 412, 425, 429}
+"""Refusals of the moment: 412 is what a cluster says while too few replicas are there."""
+
 _HTTP_OF_GRPC = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
     grpc.StatusCode.ALREADY_EXISTS: 409,
@@ -139,9 +146,9 @@ _HTTP_OF_GRPC = {
 def _refusal(status: int, error: Exception) -> Exception:
     log.info("qdrant_refused", status=status, error=str(error))
     if status in {401, 403}:
-        return VectorsUnavailable(_REFUSED_KEY, retry_after_s=30.0)
+        return KeyRefused(_REFUSED_KEY, retry_after_s=30.0)
     if status == 404:
         return Absent("Qdrant has no such collection")
-    if 400 <= status < 500 and status not in {408, 429}:
+    if 400 <= status < 500 and status not in _PASSING:
         return InvalidRequest("Qdrant refuses the request; the log says why")
     return VectorsUnavailable("Qdrant does not answer")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qdrant_client import models
 
-from core.ports import Condition, Range, Substring, Where
+from core.ports import Condition, Prefix, Range, Substring, Where
 from core.vectors.checks import checked_where
 
 
@@ -21,6 +21,8 @@ def _condition(condition: Condition) -> models.FieldCondition | models.Filter:
         return models.FieldCondition(key=condition.key, range=models.Range(gte=condition.gte, lte=condition.lte))
     if isinstance(condition, Substring):
         return models.FieldCondition(key=condition.key, match=models.MatchSubstring(substring=condition.part))
+    if isinstance(condition, Prefix):
+        return models.FieldCondition(key=condition.key, match=models.MatchPrefix(prefix=condition.beginning))
     words = [value for value in condition.any_of if isinstance(value, str)]
     numbers = [value for value in condition.any_of if isinstance(value, int)]
     if words and numbers:  # one Match of the server holds one type

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Quantization = Literal["off", "scalar", "binary"]
+ReadConsistency = Literal["majority", "quorum", "all"] | int
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +27,17 @@ class VectorStorage:
 
 
 PLAIN = VectorStorage()
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterLayout:
+    """How a server spreads collections that are made from now on. None leaves it to the server."""
+
+    shards: int | None = None
+    replicas: int | None = None
+    write_consistency: int | None = None
+    """Replicas that must have a write before it counts."""
+    payload_on_disk: bool = True
+
+
+AS_THE_SERVER_HAS_IT = ClusterLayout()

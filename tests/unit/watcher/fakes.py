@@ -17,7 +17,7 @@ import numpy as np
 from core import masks, points
 from core.errors import ImageRejected, ImageSearchError, NoModel, Reason
 from core.filenames import from_text, to_text
-from core.ports import ANYTHING, CollectionSize, FacetCount, Hit, Match, Payload, Point, Record, Where
+from core.ports import ANYTHING, CollectionSize, FacetCount, Hit, Match, Payload, Point, Prefix, Record, Where
 from core.schemas import (
     AnalysedSegment,
     BBox,
@@ -31,9 +31,10 @@ from core.schemas import (
     TextEmbeddings,
     Vector,
 )
+from core.sql.connection import Connection
 from watcher.app import RunningWatcher, running_watcher
 from watcher.database import LEDGER_NAME
-from watcher.ledger import Ledger
+from watcher.ledger import FileLedger, Ledger
 from watcher.settings import WatcherSettings
 
 P = ParamSpec("P")
@@ -217,11 +218,20 @@ class FakeStore:
         return [Record(one, held[one].payload) for one in ids if one in held]
 
     async def scroll(
-        self, collection: str, *, where: Where = ANYTHING, with_payload: bool = True, batch: int = 1000
+        self,
+        collection: str,
+        *,
+        where: Where = ANYTHING,
+        with_payload: bool = True,
+        with_vectors: bool = False,
+        first: str | None = None,
+        batch: int = 1000,
     ) -> AsyncIterator[Record]:
         self._begin()
         for point_id in sorted(self._matching(collection, where)):
-            yield Record(point_id, self.points[collection][point_id].payload if with_payload else {})
+            if first is None or point_id >= first:
+                point = self.points[collection][point_id]
+                yield Record(point_id, point.payload if with_payload else {}, point.vector if with_vectors else None)
 
     async def set_payload(self, collection: str, where: Where, payload: Payload) -> None:
         self._begin()
@@ -246,7 +256,7 @@ class FakeStore:
     async def sizes(self) -> list[CollectionSize]:
         if self.away:
             raise self.away
-        return [CollectionSize(name, len(points), 4096) for name, points in sorted(self.points.items())]
+        return [CollectionSize(name, len(points), 4096, 4) for name, points in sorted(self.points.items())]
 
     async def drop(self, collection: str) -> None:
         self._begin()
@@ -266,19 +276,22 @@ def matches(payload: Payload, where: Where) -> bool:
         if isinstance(condition, Match):
             if value not in condition.any_of:
                 return False
+        elif isinstance(condition, Prefix):
+            if not str(value).startswith(condition.beginning):
+                return False
         elif value is None or not (condition.gte or 0) <= value <= (condition.lte if condition.lte is not None else value):
             return False
     return True
 
 
-class KillableLedger(Ledger):
+class KillableLedger(FileLedger):
     """A ledger whose process can end before and after each operation."""
 
     def __init__(self, data_dir: Path, switch: KillSwitch) -> None:
         super().__init__(data_dir)
         self._switch = switch
 
-    async def run(self, operation: Callable[Concatenate[sqlite3.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+    async def run(self, operation: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         self._switch.step()
         answer = await super().run(operation, *args, **kwargs)
         self._switch.step()
