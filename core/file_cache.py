@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import structlog
 
@@ -17,12 +18,15 @@ log = structlog.get_logger()
 
 _KEPT_SHARE = 0.9
 """Of the bound, after a clearing: the next one is not due at once."""
+_COUNTED_AFTER = 1 / 16
+"""Of the bound, written since the files were counted last: they are counted anew, since other processes may write here as well."""
 _TOUCH_AFTER_S = 3600.0
 """A file's time of change says when it was used last, to the hour: a read in between costs no write."""
 
 
 class FileCache:
-    """Blocking, for worker threads; several may use it at once. What cannot be kept is not kept, and the log says so."""
+    """Blocking, for worker threads; several may use it at once, and several processes, which together may exceed the bound by a
+    sixteenth each. What cannot be kept is not kept, and the log says so."""
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
         self._folder = folder
@@ -30,17 +34,28 @@ class FileCache:
         self._lock = threading.Lock()
         self._held_bytes: int | None = None
         """Counted at the first write, since an old folder may hold a million files."""
+        self._written_bytes = 0
 
     def get(self, name: str) -> bytes | None:
         """The file's bytes, or None. It counts as used."""
+        file = self.open(name)
+        if file is None:
+            return None
+        with file, suppress(OSError):
+            return file.read()
+        return None
+
+    def open(self, name: str) -> BinaryIO | None:
+        """The file, or None. It counts as used, and stays whole for who has it open."""
         path = self._path(name)
         try:
-            content = path.read_bytes()
-            if time.time() - path.stat().st_mtime > _TOUCH_AFTER_S:
-                os.utime(path)
+            file = path.open("rb")
+            if time.time() - os.fstat(file.fileno()).st_mtime > _TOUCH_AFTER_S:
+                with suppress(OSError):
+                    os.utime(path)
         except OSError:
             return None
-        return content
+        return file
 
     def keep(self, name: str, content: bytes) -> None:
         """Complete or not at all, but for a power cut: who reads it looks whether it is whole."""
@@ -66,9 +81,11 @@ class FileCache:
         return self._folder / name[:2] / name
 
     def _make_room(self, needed: int) -> None:
-        if self._held_bytes is None:
+        if self._held_bytes is None or self._written_bytes > self._max_bytes * _COUNTED_AFTER:
             self._held_bytes = sum(size for _, size, _ in self._files())
+            self._written_bytes = 0
         self._held_bytes += needed
+        self._written_bytes += needed
         if self._held_bytes > self._max_bytes:
             self._held_bytes = self._clear(needed)
 

@@ -30,3 +30,8 @@ def from_text(text: str) -> str:
         bytes((ord(character) - _FIRST,)) if _ESCAPED.match(character) else character.encode() for character in text
     )
     return os.fsdecode(escaped)
+
+
+def is_hidden(path: str) -> bool:
+    """Whether the file or any folder above it is hidden, or an office program's lock file."""
+    return any(part.startswith((".", "~$")) for part in path.split("/"))

@@ -1,14 +1,14 @@
 """What the services ask of the world, as Protocols. Adapters are chosen in `__main__` and `standalone/compose.py` only.
 
 Every method may raise the `Unavailable` of its port (`ModelUnavailable`, `VectorsUnavailable`, `CatalogUnavailable`); further errors are named.
-Every adapter is an async context manager; nothing works before it was entered or after it was left.
+Every adapter but an `ImageStore` is an async context manager; nothing works before it was entered or after it was left.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol, Self
 
 from core.schemas import (
     BBox,
@@ -239,6 +239,92 @@ class VectorStore(Protocol):
 
     async def flush(self) -> None:
         """On return everything written before survives a power cut."""
+        ...
+
+
+# --- the pictures ----------------------------------------------------------------------------------------------------
+
+
+class StoredFile(NamedTuple):
+    """A file or an object, without its bytes. `version` differs whenever they were replaced: an inode, or an ETag."""
+
+    path: str
+    size: int
+    modified_ns: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedFile:
+    """An open regular file and what it was when it was opened. It has a descriptor, and stays what it is whatever becomes of its name."""
+
+    file: BinaryIO
+    size: int
+    modified_at_s: float
+    first_bytes: bytes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+
+@dataclass(frozen=True, slots=True)
+class ShownAs:
+    """What a browser is told of a file that it fetches by a link. `disposition` is a whole Content-Disposition."""
+
+    content_type: str
+    disposition: str
+    lifetime_s: int
+
+
+class ImageStore(Protocol):
+    """Where the pictures lie: a folder or a bucket, one contract (tests/congruence). Paths are those of the ledger.
+
+    It needs no entering. Every method blocks on a disk or a network: call it in an executor. Unavailable: the home is away.
+    """
+
+    def check(self) -> None:
+        """Return if the home is there."""
+        ...
+
+    def list(self, below: str = "", *, after: str = "") -> Iterator[list[StoredFile]]:
+        """All files but hidden ones, a page at a time, in order of their paths' bytes, beyond `after`, which need not exist.
+
+        Raises Unavailable when it cannot go on: what it then has not told of may be there.
+        """
+        ...
+
+    def stat(self, path: str) -> StoredFile:
+        """Raises NotFound, Forbidden."""
+        ...
+
+    def read(self, path: str, *, most_bytes: int) -> tuple[StoredFile, bytes]:
+        """The first bytes of one version of the file. Raises NotFound, Forbidden."""
+        ...
+
+    def open(self, path: str) -> OpenedFile:
+        """Raises NotFound, Forbidden; StorageFull where it would have to be fetched and there is no room."""
+        ...
+
+    def peek(self, path: str) -> tuple[StoredFile, bytes]:
+        """The file's first bytes (`core.images.kinds.TELLING_BYTES`), without fetching more. Raises NotFound, Forbidden."""
+        ...
+
+    def add(self, within: str, names: Sequence[str], content: bytes) -> str:
+        """Write a new file under the first of the names that no other bytes have, whole or not at all. Returns its path.
+
+        `within` is a folder, made if it is missing. Raises Unavailable, StorageFull, InvalidRequest.
+        """
+        ...
+
+    def delete(self, path: str) -> None:
+        """Of no effect where there is none. Raises Unavailable where it must stay."""
+        ...
+
+    def link(self, path: str, shown: ShownAs, *, method: str = "GET") -> str | None:
+        """Where a browser that has no key of ours can fetch the file for a while; None where it must be sent by us."""
         ...
 
 

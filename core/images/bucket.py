@@ -1,0 +1,236 @@
+"""Pictures in a bucket of an S3 service (`IMAGES_URL=s3://...`): objects appear whole, and their ETag tells one version from another."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import structlog
+
+from core.errors import Forbidden, ImageSearchError, InvalidRequest, NotFound, StorageFull, Unavailable
+from core.file_cache import FileCache
+from core.filenames import is_hidden
+from core.images.kinds import TELLING_BYTES, content_type
+from core.images.listing import Listing, is_odd, stored
+from core.images.places import BucketPlace
+from core.images.signing import Keys, signed
+from core.ports import OpenedFile, ShownAs, StoredFile
+
+if TYPE_CHECKING:
+    from obstore import GetOptions, GetResult
+    from obstore.store import S3Store
+
+log = structlog.get_logger()
+
+_LONGEST_KEY_BYTES = 1024
+_CALL_TIMEOUT_S, _CONNECT_TIMEOUT_S = 30, 5
+_RETRIES = 2
+_LONGEST_PAUSE_S, _RETRYING_S = 1, 10
+"""obstore repeats what the service or the network broke off, with growing pauses and jitter. Who asks waits longer, by its own rules."""
+
+_GONE = "there is no such picture in the bucket"
+
+
+class ImageBucket:
+    """See `core.ports.ImageStore`. What is read whole is kept in `cache`, under a name of path, ETag and size."""
+
+    def __init__(self, place: BucketPlace, cache: FileCache, *, keys: Keys | None, link_endpoint: str | None = None) -> None:
+        """`keys` sign links, and everything if they are given; else obstore finds others (a role, an instance).
+
+        `link_endpoint` is where browsers reach the service, if not where we do. Raises ImageSearchError where obstore is not installed.
+        """
+        self.place = place
+        self._cache = cache
+        self._keys = keys
+        self._link_endpoint = link_endpoint.rstrip("/") if link_endpoint else None
+        self._store = _opened(place, keys)
+        self._listing = Listing(self._store, place, keys)
+
+    def check(self) -> None:
+        self.is_empty()
+
+    def is_empty(self) -> bool:
+        """Whether there is no object at all. Raises Unavailable."""
+        return not any(True for _ in self.list())
+
+    def list(self, below: str = "", *, after: str = "") -> Iterator[list[StoredFile]]:
+        try:
+            with _asked("the bucket", gone=Unavailable("there is no such bucket", retry_after_s=30)):
+                for page in self._listing.pages(below, after):
+                    shown = [file for file in page if not is_hidden(file.path)]
+                    if shown:
+                        yield shown
+        except Forbidden as error:
+            raise Unavailable(str(error), retry_after_s=30) from None
+
+    def stat(self, path: str) -> StoredFile:
+        _check_name(path)
+        with _asked("the object"):
+            return stored(self._store.head(path))
+
+    def read(self, path: str, *, most_bytes: int) -> tuple[StoredFile, bytes]:
+        file = self.stat(path)
+        if most_bytes < file.size:
+            return self._part(file, most_bytes)
+        kept = self._cache.get(_kept_as(file))
+        return (file, kept) if kept is not None and len(kept) == file.size else self._fetched(file)
+
+    def open(self, path: str) -> OpenedFile:
+        file = self.stat(path)
+        opened = self._cached(file)
+        if opened is None:
+            fetched, _ = self._fetched(file)
+            opened = self._cached(fetched)
+        if opened is None:
+            raise StorageFull("there is no room to keep pictures of the bucket", retry_after_s=30)
+        return opened
+
+    def peek(self, path: str) -> tuple[StoredFile, bytes]:
+        return self._part(self.stat(path), TELLING_BYTES)
+
+    def add(self, within: str, names: Sequence[str], content: bytes) -> str:
+        for name in names:
+            path = f"{within}/{name}" if within else name
+            if len(self.place.key(path).encode()) > _LONGEST_KEY_BYTES:
+                raise InvalidRequest("the folder's name is longer than a bucket takes", field="folder")
+            _check_name(path)
+            if self._created(path, content) or self._holds(path, content):
+                return path
+        raise Unavailable("the picture cannot be stored: every name is taken", retry_after_s=60)
+
+    def delete(self, path: str) -> None:
+        _check_name(path)
+        try:
+            with _asked("the object"):
+                self._store.delete(path)
+        except NotFound:
+            return
+        except Forbidden:
+            raise Unavailable("the bucket does not let its objects be removed", retry_after_s=60) from None
+
+    def link(self, path: str, shown: ShownAs, *, method: str = "GET") -> str | None:
+        """None without keys of our own: those of a role sign what obstore asks, and nothing else."""
+        if self._keys is None:
+            return None
+        query = {
+            "response-content-type": shown.content_type,
+            "response-content-disposition": shown.disposition,
+            "response-cache-control": "private, no-cache",
+        }
+        address = self.place.address(path, endpoint=self._link_endpoint)
+        return signed(method, address, query, self._keys, lifetime_s=shown.lifetime_s, now=datetime.now(UTC))
+
+    # --- reading
+
+    def _part(self, file: StoredFile, most_bytes: int) -> tuple[StoredFile, bytes]:
+        if min(most_bytes, file.size) == 0:  # of which the service has no range
+            return file, b""
+        return self._get(file, {"range": (0, min(most_bytes, file.size)), "if_match": file.version or None})
+
+    def _fetched(self, file: StoredFile) -> tuple[StoredFile, bytes]:
+        """The very version that was seen. Raises NotFound where it is another by now."""
+        found, content = self._get(file, {"if_match": file.version or None}) if file.size else (file, b"")
+        if len(content) != found.size:
+            raise Unavailable("the bucket broke off in the middle of a picture")
+        self._cache.keep(_kept_as(found), content)
+        return found, content
+
+    def _get(self, file: StoredFile, options: GetOptions) -> tuple[StoredFile, bytes]:
+        from obstore.exceptions import PreconditionError  # noqa: PLC0415 - an extra
+
+        with _asked("the object"):
+            try:
+                result: GetResult = self._store.get(file.path, options=options)
+                return stored(result.meta), bytes(result.bytes())
+            except PreconditionError:
+                raise NotFound("the picture in the bucket was just replaced") from None
+
+    def _cached(self, file: StoredFile) -> OpenedFile | None:
+        """A file of another length was cut short by a power cut, or is a fault of the disk."""
+        kept = self._cache.open(_kept_as(file))
+        if kept is None:
+            return None
+        first_bytes = kept.read(TELLING_BYTES)
+        if kept.seek(0, 2) != file.size:
+            kept.close()
+            return None
+        kept.seek(0)
+        return OpenedFile(kept, file.size, file.modified_ns / 10**9, first_bytes)
+
+    # --- writing
+
+    def _created(self, path: str, content: bytes) -> bool:
+        """False where the name is taken. The service decides, so that no two uploads get one name."""
+        from obstore.exceptions import AlreadyExistsError  # noqa: PLC0415 - an extra
+
+        with _asked("the bucket"):
+            try:
+                attributes = {"Content-Type": content_type(content[:TELLING_BYTES])}
+                self._store.put(path, content, mode="create", attributes=attributes, use_multipart=False)
+            except AlreadyExistsError:
+                return False
+        return True
+
+    def _holds(self, path: str, content: bytes) -> bool:
+        try:
+            file, held = self.read(path, most_bytes=len(content) + 1)
+        except (NotFound, Forbidden):
+            return False
+        return file.size == len(content) and held == content
+
+
+def _opened(place: BucketPlace, keys: Keys | None) -> S3Store:
+    if find_spec("obstore") is None:
+        raise ImageSearchError("IMAGES_URL needs obstore, which is not installed: pip install '.[s3]', or make build")
+    from obstore.store import S3Store  # noqa: PLC0415 - an extra, for those alone who have a bucket
+
+    return S3Store(
+        place.bucket,
+        prefix=place.prefix or None,
+        config={
+            "endpoint": place.endpoint,
+            "region": place.region,
+            "virtual_hosted_style_request": False,
+            **({"access_key_id": keys.access_key_id, "secret_access_key": keys.secret_access_key} if keys else {}),
+            **({"session_token": keys.session_token} if keys and keys.session_token else {}),
+        },
+        client_options={
+            "allow_http": place.is_plain_http,
+            "timeout": timedelta(seconds=_CALL_TIMEOUT_S),
+            "connect_timeout": timedelta(seconds=_CONNECT_TIMEOUT_S),
+        },
+        retry_config={
+            "max_retries": _RETRIES,
+            "backoff": {"max_backoff": timedelta(seconds=_LONGEST_PAUSE_S)},
+            "retry_timeout": timedelta(seconds=_RETRYING_S),
+        },
+    )
+
+
+@contextmanager
+def _asked(what: str, *, gone: ImageSearchError | None = None) -> Iterator[None]:
+    """What obstore raises, in our words: its own hold addresses, and whole answers of the service."""
+    from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError  # noqa: PLC0415 - an extra
+
+    try:
+        yield
+    except FileNotFoundError:
+        raise gone or NotFound(_GONE) from None
+    except (PermissionDeniedError, UnauthenticatedError):
+        raise Forbidden(f"{what} is refused to the keys that are set") from None
+    except BaseError as error:
+        log.debug("bucket_failed", error=str(error)[:500])
+        raise Unavailable("the bucket does not answer") from None
+
+
+def _check_name(path: str) -> None:
+    if is_odd(path) or path.endswith("/"):
+        raise NotFound(_GONE)
+
+
+def _kept_as(file: StoredFile) -> str:
+    return hashlib.sha256(f"{file.path}\0{file.version or file.modified_ns}\0{file.size}".encode()).hexdigest()
