@@ -24,7 +24,7 @@ from core.errors import Reason
 from watcher import locations, probe, views
 from watcher.folder import Folder
 from watcher.intake import Intake, IntakeEvents
-from watcher.ledger import Ledger
+from watcher.ledger import FileLedger, Ledger
 from watcher.locations import Admission
 from watcher.scanner import Scanner
 from watcher.stability import SettleRules
@@ -71,7 +71,7 @@ async def _scans(place: Path, files: int, times: int) -> list[Scan]:
     """After one that is not told of: it finds the file system's cache cold."""
     folder = Folder(place / "images")
     _lay_files(folder.root, files)
-    async with Ledger(place / "data") as ledger:
+    async with FileLedger(place / "data") as ledger:
         await _remember(folder, ledger)
         async with _scanner(folder, ledger) as scanner:
             scans = [await _scan(scanner) for _ in range(times + 1)]

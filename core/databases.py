@@ -12,6 +12,7 @@ from core import damage, files
 from core.errors import ImageSearchError
 from core.schemas import StatePart
 from core.seals import Found, Seal
+from core.sql.connection import SqliteConnection
 
 _BROKEN = {11, 26}
 """SQLITE_CORRUPT and SQLITE_NOTADB. What else may go wrong (no permission, no room, a lock) is nothing that a new file would cure."""
@@ -45,7 +46,7 @@ class KeptDatabase:
         self._synchronous = synchronous
         self._seal = Seal(path.with_name(f"{path.name}.seal"))
 
-    def open(self, rescue: Rescue, *, keep: int) -> sqlite3.Connection:
+    def open(self, rescue: Rescue, *, keep: int) -> SqliteConnection:
         """Repaired where it is damaged: set aside, made anew, and told. Raises NewerRelease, RestoreBrokenOff, sqlite3.Error, OSError."""
         files.make_folder(self.path.parent)
         if (self.path.parent / RESTORING).exists():
@@ -115,7 +116,7 @@ class KeptDatabase:
                 return folder
         return damage.set_aside(self.path, there)
 
-    def connect(self) -> sqlite3.Connection:
+    def connect(self) -> SqliteConnection:
         """Today's schema. A new file is made aside, so that one without its tables is never found. Raises NewerRelease."""
         if not self.path.exists():
             self._make()
@@ -137,8 +138,8 @@ class KeptDatabase:
         new.rename(self.path)
         files.sync([self.path.parent])
 
-    def _connected(self, path: Path) -> sqlite3.Connection:
-        connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
+    def _connected(self, path: Path) -> SqliteConnection:
+        connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False, factory=SqliteConnection)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA foreign_keys = ON")

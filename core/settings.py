@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from core.sql.place import SCHEMES, DatabasePlace, require_driver
 from core.vectors.storage import ClusterLayout, Quantization, ReadConsistency, VectorStorage
 
 
@@ -73,6 +74,18 @@ class FolderSettings(PictureSettings):
     images_dir: Path = Field(default=Path("images"), description="the watched folder")
     data_dir: Path = Field(default=Path("data"), description="ledger, vectors, feedback, thumbnails, secret")
 
+    database_url: str | None = Field(
+        default=None,
+        repr=False,
+        description="a PostgreSQL database for ledger and feedback, so that several machines share them, e.g."
+        " `postgresql://user:password@host/imagesearch`; unset: SQLite in `DATA_DIR`",
+    )
+    database_connections: int = Field(
+        default=4, ge=1, le=64, description="connections to it of one process for each of the two; a watcher holds two more"
+    )
+    database_timeout_s: float = Field(default=30.0, gt=0, description="longest time of one statement there")
+    database_connect_timeout_s: float = Field(default=5.0, gt=0, description="longest time until such a connection is there")
+
     vectors_quantization: Quantization = Field(
         default="off",
         description="`scalar` (a byte a number) or `binary` (a bit): a short form that an index is searched by, for large sets",
@@ -107,6 +120,23 @@ class FolderSettings(PictureSettings):
     qdrant_payload_on_disk: bool = Field(
         default=True, description="leave the payloads of such a collection on the disk; what is filtered by is in memory anyway"
     )
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgres(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(SCHEMES):
+            raise ValueError("write postgresql://user:password@host:5432/database")
+        return value
+
+    @property
+    def database(self) -> DatabasePlace | None:
+        """None: SQLite. Raises DriverMissing."""
+        if self.database_url is None:
+            return None
+        require_driver()
+        return DatabasePlace(
+            self.database_url, self.database_connections, self.database_timeout_s, self.database_connect_timeout_s
+        )
 
     @property
     def vector_storage(self) -> VectorStorage:

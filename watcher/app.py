@@ -24,7 +24,7 @@ from watcher.catalog import FolderCatalog, Parts
 from watcher.folder import Folder
 from watcher.ingest import Ingest
 from watcher.intake import Intake, IntakeEvents
-from watcher.ledger import Ledger
+from watcher.ledger import Ledger, ledger_of
 from watcher.locks import ImageLocks
 from watcher.metrics import IndexMetrics, IngestionMetrics
 from watcher.models import Models
@@ -56,8 +56,8 @@ async def running_watcher(
 ) -> AsyncIterator[RunningWatcher]:
     """Watch and ingest for as long as the context lasts; models and vectors may come later. Raises LedgerInUse, NewerRelease."""
     async with AsyncExitStack() as stack:
-        ledger = await stack.enter_async_context(ledger or Ledger(settings.data_dir))
-        recovered = await ledger.run(jobs.recover)
+        ledger = await stack.enter_async_context(ledger or ledger_of(settings))
+        recovered = await _recovered(ledger)
         readers = ThreadPoolExecutor(max(4, min(8, 2 * (os.cpu_count() or 2))), thread_name_prefix="folder")
         stack.callback(readers.shutdown)
         metrics = IngestionMetrics(service_registry())
@@ -74,6 +74,11 @@ async def running_watcher(
         stack.callback(catalog.note_draining)
         log.info("watcher_started", folder=parts.folder.root.name, observer=parts.observer.kind, images_recovered=recovered)
         yield RunningWatcher(catalog, make_app(catalog, metrics, index, gate))
+
+
+async def _recovered(ledger: Ledger) -> int:
+    """What is left over from a death is pending again: all that runs where nobody else can be at work, else what has no heart beating for it."""
+    return await ledger.run(jobs.expire, ledger.now()) if ledger.is_shared else await ledger.run(jobs.recover)
 
 
 def _assemble(

@@ -125,8 +125,8 @@ class FolderCatalog:
         if is_hidden(path) or is_temporary(path):
             raise InvalidRequest("hidden and temporary files are left alone", field="path")
         stat, image_id = await self._identify(path)
-        admission = Admission(path, stat, image_id, time.time(), _ASKED_FOR)
-        await self._parts.ledger.run(locations.admit, [admission], time.time())
+        admission = Admission(path, stat, image_id, self._parts.ledger.now(), _ASKED_FOR)
+        await self._parts.ledger.run(locations.admit, [admission], self._parts.ledger.now())
         self._parts.worker.wake()
         self._parts.sweeper.wake()
         return await self.image(image_id)
@@ -177,7 +177,7 @@ class FolderCatalog:
     async def oldest_pending_s(self) -> float:
         """Age of the oldest pending image, for the metrics."""
         noticed_at = (await self._parts.ledger.run(views.totals)).oldest_pending_at
-        return max(0.0, time.time() - noticed_at) if noticed_at is not None else 0.0
+        return max(0.0, self._parts.ledger.now() - noticed_at) if noticed_at is not None else 0.0
 
     async def _read(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._parts.readers, call)

@@ -1,11 +1,9 @@
-"""The ledger's SQLite file: opened by one process, used by one thread."""
+"""The ledger's schema, and its SQLite file: opened by one process, used by one thread."""
 
 from __future__ import annotations
 
 import fcntl
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import IO
@@ -13,9 +11,11 @@ from typing import IO
 from core.databases import KeptDatabase
 from core.errors import ImageSearchError
 from core.schemas import StatePart
+from core.sql.connection import SqliteConnection
 
 LEDGER_NAME = "ledger.sqlite3"
 _SCRIPTS = ("schema.sql", "schema_2.sql", "schema_3.sql")
+_POSTGRES_SCRIPTS = ("schema_postgres.sql",)
 _KEPT_DAMAGED = 2
 
 
@@ -37,7 +37,16 @@ def lock(data_dir: Path) -> IO[bytes]:
 
 def steps() -> list[str]:
     """The schema's versions, as SQL."""
-    return [files("watcher").joinpath(script).read_text("utf-8") for script in _SCRIPTS]
+    return _read(_SCRIPTS)
+
+
+def postgres_steps() -> list[str]:
+    """The same for PostgreSQL, whose numbers are its own."""
+    return _read(_POSTGRES_SCRIPTS)
+
+
+def _read(scripts: tuple[str, ...]) -> list[str]:
+    return [files("watcher").joinpath(script).read_text("utf-8") for script in scripts]
 
 
 def kept(data_dir: Path) -> KeptDatabase:
@@ -45,7 +54,7 @@ def kept(data_dir: Path) -> KeptDatabase:
     return KeptDatabase(data_dir / LEDGER_NAME, steps(), part=StatePart.LEDGER, synchronous="NORMAL")
 
 
-def opened(database: KeptDatabase) -> sqlite3.Connection:
+def opened(database: KeptDatabase) -> SqliteConnection:
     """Made anew where it is damaged: the scan fills it, and pictures whose points are whole are adopted. Raises NewerRelease."""
     connection = database.open(_lost, keep=_KEPT_DAMAGED)
     connection.row_factory = sqlite3.Row
@@ -54,16 +63,3 @@ def opened(database: KeptDatabase) -> sqlite3.Connection:
 
 def _lost(_: Path, __: sqlite3.Connection) -> str:
     return "the ledger is made anew from the folder; pictures whose vectors are whole are not analysed again"
-
-
-@contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """All or nothing, whatever ends the block."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield connection
-    except BaseException:
-        if connection.in_transaction:  # a full disk may have ended it already
-            connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")

@@ -6,13 +6,12 @@ Every change of course is one transaction with what follows from it for the imag
 from __future__ import annotations
 
 import json
-import sqlite3
 from dataclasses import dataclass
 
 from core.errors import Conflict
 from core.schemas import ModelsInfo
+from core.sql.connection import Connection
 from watcher import jobs
-from watcher.database import transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class Progress:
     left: int
 
 
-def course(connection: sqlite3.Connection) -> Course | None:
+def course(connection: Connection) -> Course | None:
     """None before any models were met."""
     row = connection.execute("SELECT * FROM course").fetchone()
     if row is None:
@@ -58,17 +57,17 @@ def course(connection: sqlite3.Connection) -> Course | None:
     return Course(searched, target, previous, row["declined"], bool(row["stopped"]))
 
 
-def _edition(connection: sqlite3.Connection, fingerprint: str) -> Edition:
+def _edition(connection: Connection, fingerprint: str) -> Edition:
     row = connection.execute("SELECT * FROM editions WHERE fingerprint = ?", (fingerprint,)).fetchone()
     return Edition(fingerprint, row["profile"], tuple(json.loads(row["collections"])))
 
 
-def meet(connection: sqlite3.Connection, info: ModelsInfo, now: float) -> tuple[Course, int]:
+def meet(connection: Connection, info: ModelsInfo, now: float) -> tuple[Course, int]:
     """The settings' models are these. Returns the course by now, and how many images start anew for it.
 
     The first models that are ever met answer at once. Others become the target, unless a revert turned away from them.
     """
-    with transaction(connection):
+    with connection.transaction(patient=True):
         connection.execute(
             "INSERT INTO editions (fingerprint, profile, collections, met_at) VALUES (?, ?, ?, ?)"
             " ON CONFLICT (fingerprint) DO UPDATE SET profile = excluded.profile, collections = excluded.collections",
@@ -79,19 +78,19 @@ def meet(connection: sqlite3.Connection, info: ModelsInfo, now: float) -> tuple[
             {"met": info.fingerprint},
         )
         connection.execute(
-            "UPDATE course SET target = :met, declined = NULL, stopped = stopped AND target = :met WHERE declined IS NOT :met",
+            "UPDATE course SET target = :met, declined = NULL, stopped = stopped AND target = :met WHERE declined IS NULL OR declined <> :met",
             {"met": info.fingerprint},
         )
         return _followed(connection)
 
 
-def _followed(connection: sqlite3.Connection) -> tuple[Course, int]:
+def _followed(connection: Connection) -> tuple[Course, int]:
     now_is = course(connection)
     assert now_is is not None  # noqa: S101 - whoever calls has just written it
     return now_is, jobs.requeue_others(connection, now_is.target.fingerprint)
 
 
-def is_covered(connection: sqlite3.Connection) -> bool:
+def is_covered(connection: Connection) -> bool:
     """Whether other models wait for nothing but to take over: whatever was settled before is settled by them."""
     row = connection.execute(
         "SELECT searched <> target AND NOT stopped AND NOT EXISTS (SELECT 1 FROM images INDEXED BY images_unsettled"
@@ -100,16 +99,16 @@ def is_covered(connection: sqlite3.Connection) -> bool:
     return row is not None and bool(row["covered"])
 
 
-def switch(connection: sqlite3.Connection) -> bool:
+def switch(connection: Connection) -> bool:
     """Let the target answer from now on, if it still covers all. The one before is kept."""
-    with transaction(connection):
+    with connection.transaction():
         if not is_covered(connection):
             return False
         connection.execute("UPDATE course SET previous = searched, searched = target")
     return True
 
 
-def progress(connection: sqlite3.Connection) -> Progress:
+def progress(connection: Connection) -> Progress:
     (done,) = connection.execute(
         "SELECT count(*) FROM images INDEXED BY images_by_fingerprint"
         " WHERE state IN ('indexed', 'failed') AND fingerprint = (SELECT target FROM course)"
@@ -123,28 +122,30 @@ def progress(connection: sqlite3.Connection) -> Progress:
 # --- what an operator may do, and what follows when weights are gone ----------------------------------------------------
 
 
-def stop(connection: sqlite3.Connection) -> None:
+def stop(connection: Connection) -> None:
     """Raises Conflict."""
-    if not connection.execute("UPDATE course SET stopped = 1 WHERE searched <> target").rowcount:
+    if not connection.execute("UPDATE course SET stopped = TRUE WHERE searched <> target").rowcount:
         raise Conflict("no change of models is under way")
 
 
-def resume(connection: sqlite3.Connection) -> None:
+def resume(connection: Connection) -> None:
     """Go on, or take up again what a revert turned away from, if the settings still name it. Raises Conflict."""
-    if not connection.execute("UPDATE course SET stopped = 0, declined = NULL WHERE stopped OR declined IS NOT NULL").rowcount:
+    if not connection.execute(
+        "UPDATE course SET stopped = FALSE, declined = NULL WHERE stopped OR declined IS NOT NULL"
+    ).rowcount:
         raise Conflict("no change of models was stopped or reverted")
 
 
-def revert(connection: sqlite3.Connection, configured: str | None) -> None:
+def revert(connection: Connection, configured: str | None) -> None:
     """Back to the models that answer, or, when no change is under way, to those before. Raises Conflict.
 
     `configured` is the fingerprint of the settings' models: they are met again and again, and are not to begin anew.
     """
-    with transaction(connection):
+    with connection.transaction(patient=True):
         back = connection.execute(
             "UPDATE course SET target = CASE WHEN searched <> target THEN searched ELSE previous END,"
             " previous = CASE WHEN searched <> target THEN target ELSE previous END,"
-            " stopped = 0, declined = coalesce(?, target) WHERE searched <> target OR previous IS NOT NULL",
+            " stopped = FALSE, declined = coalesce(?, target) WHERE searched <> target OR previous IS NOT NULL",
             (configured,),
         )
         if not back.rowcount:
@@ -153,13 +154,13 @@ def revert(connection: sqlite3.Connection, configured: str | None) -> None:
         _followed(connection)
 
 
-def drop(connection: sqlite3.Connection) -> None:
+def drop(connection: Connection) -> None:
     """Give up the way back. Raises Conflict."""
     if not connection.execute("UPDATE course SET previous = NULL WHERE searched = target").rowcount:
         raise Conflict("a change of models is under way: stop or revert it first")
 
 
-def release(connection: sqlite3.Connection) -> None:
+def release(connection: Connection) -> None:
     """The target's weights are gone for good: the settings' models are no longer declined."""
     connection.execute("UPDATE course SET declined = NULL")
 
@@ -167,7 +168,7 @@ def release(connection: sqlite3.Connection) -> None:
 _LED_TO = "EXISTS (SELECT 1 FROM course WHERE fingerprint IN (searched, target, coalesce(previous, target)))"
 
 
-def abandoned(connection: sqlite3.Connection) -> list[Edition]:
+def abandoned(connection: Connection) -> list[Edition]:
     """Editions that nothing leads back to, once no change is under way."""
     rows = connection.execute(
         f"SELECT fingerprint FROM editions WHERE (SELECT searched = target FROM course) AND NOT {_LED_TO}"  # noqa: S608 - ours
@@ -175,6 +176,6 @@ def abandoned(connection: sqlite3.Connection) -> list[Edition]:
     return [_edition(connection, row["fingerprint"]) for row in rows]
 
 
-def forget(connection: sqlite3.Connection, fingerprint: str) -> None:
+def forget(connection: Connection, fingerprint: str) -> None:
     """Its collections are gone, and nothing led to it again meanwhile."""
     connection.execute(f"DELETE FROM editions WHERE fingerprint = ? AND NOT {_LED_TO}", (fingerprint,))  # noqa: S608 - ours

@@ -146,7 +146,7 @@ class Intake:
     def _track(self, path: str, *, priority: int, closed: bool) -> None:
         candidate = self._candidates.get(path)
         if candidate is None:
-            candidate = _Candidate(path, Settling(self._rules), time.time(), priority)
+            candidate = _Candidate(path, Settling(self._rules), self._ledger.now(), priority)
             self._candidates[path] = candidate
             self._active += 1
             self._schedule(candidate, 0.0)
@@ -247,7 +247,7 @@ class Intake:
         lost = set(await self._events.lost_mounts())
         forgotten = [candidate.path for candidate in gone if candidate.path in known and not is_below(candidate.path, lost)]
         if forgotten:
-            await self._ledger.run(locations.forget, forgotten, time.time())
+            await self._ledger.run(locations.forget, forgotten, self._ledger.now())
             self._events.left()
         for candidate in gone:
             if candidate.path not in known and await self._ledger.run(locations.has_below, candidate.path):  # a folder, then
@@ -341,7 +341,7 @@ class Intake:
             for one, image_id in identified
             if one.stat is not None
         ]
-        await self._ledger.run(locations.admit, admissions, time.time())
+        await self._ledger.run(locations.admit, admissions, self._ledger.now())
         if self._trouble is not None:
             log.info("intake_resumed")
             self._trouble = None
@@ -350,7 +350,7 @@ class Intake:
             self._drop(one)
 
     async def _refuse(self, candidate: _Candidate, stat: FileStat, reason: Reason, detail: str) -> None:
-        if not await self._ledger.run(locations.refuse, candidate.path, stat, reason, detail, now=time.time()):
+        if not await self._ledger.run(locations.refuse, candidate.path, stat, reason, detail, now=self._ledger.now()):
             return
         self._events.left()
         self._events.refused(reason)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
@@ -10,7 +9,7 @@ from uuid import uuid4
 from core.errors import Reason
 from core.points import LAYOUT
 from core.schemas import ImageState
-from watcher.database import transaction
+from core.sql.connection import Connection
 
 SUSPECT_PRIORITY = -1
 """Pictures that the model service died with are tried last of the new ones, and alone."""
@@ -50,49 +49,53 @@ class Outcome:
     payload_version: int
 
 
-def claim(connection: sqlite3.Connection, now: float, lease_s: float, *, new_alone: bool = False) -> Job | None:
+def claim(connection: Connection, now: float, lease_s: float, *, new_alone: bool = False) -> Job | None:
     """Take the next pending image that is due: by priority, then the longest known. `new_alone` leaves those for AGAIN_PRIORITY."""
-    row = connection.execute(
-        "SELECT image_id FROM images INDEXED BY images_to_claim WHERE state = 'pending' AND orphaned_at IS NULL"
-        " AND priority > ? AND next_attempt_at <= ? ORDER BY priority DESC, noticed_at LIMIT 1",
+    return _take(
+        connection,
+        "(SELECT image_id FROM images INDEXED BY images_to_claim WHERE state = 'pending' AND orphaned_at IS NULL"
+        " AND priority > ? AND next_attempt_at <= ? ORDER BY priority DESC, noticed_at LIMIT 1 /*pg FOR UPDATE SKIP LOCKED */)",
         (_above(new_alone), now),
-    ).fetchone()
-    return _take(connection, row["image_id"], now + lease_s) if row else None
+        now + lease_s,
+    )
 
 
 def _above(new_alone: bool) -> int:
     return AGAIN_PRIORITY if new_alone else AGAIN_PRIORITY - 1
 
 
-def claim_image(connection: sqlite3.Connection, image_id: str, now: float, lease_s: float) -> Job | None:
+def claim_image(connection: Connection, image_id: str, now: float, lease_s: float) -> Job | None:
     """Take this very image, whatever its state, unless it is gone or running already."""
-    return _take(connection, image_id, now + lease_s)
+    return _take(connection, "?", (image_id,), now + lease_s)
 
 
-def _take(connection: sqlite3.Connection, image_id: str, lease_until: float) -> Job | None:
+def _take(connection: Connection, which: str, values: Sequence[object], lease_until: float) -> Job | None:
+    """In one statement, so that of any number of processes one has it."""
     lease_id = uuid4().hex
     rows = connection.execute(
-        "UPDATE images SET state = 'running', lease_id = ?, lease_until = ?"
-        " WHERE image_id = ? AND state <> 'running' AND orphaned_at IS NULL"
-        " RETURNING attempts, crashes, noticed_at, indexed_at",
-        (lease_id, lease_until, image_id),
+        "UPDATE images SET state = 'running', lease_id = ?, lease_until = ?"  # noqa: S608 - ours
+        f" WHERE image_id = {which} AND state <> 'running' AND orphaned_at IS NULL"
+        " RETURNING image_id, attempts, crashes, noticed_at, indexed_at",
+        (lease_id, lease_until, *values),
     ).fetchall()
     if not rows:
         return None
     (row,) = rows
     was_indexed = row["indexed_at"] is not None  # SQLite 3.40 takes this very question to be answered by the index images_moved
-    return Job(image_id, lease_id, row["attempts"], row["crashes"], row["noticed_at"], was_indexed)
+    return Job(row["image_id"], lease_id, row["attempts"], row["crashes"], row["noticed_at"], was_indexed)
 
 
-def renew(connection: sqlite3.Connection, lease_ids: Iterable[str], until: float) -> None:
+def renew(connection: Connection, lease_ids: Iterable[str], until: float) -> None:
     """The heartbeat."""
-    with transaction(connection):
-        connection.executemany("UPDATE images SET lease_until = ? WHERE lease_id = ?", [(until, lease) for lease in lease_ids])
+    with connection.transaction():
+        connection.executemany(
+            "UPDATE images SET lease_until = ? WHERE state = 'running' AND lease_id = ?", [(until, lease) for lease in lease_ids]
+        )
 
 
-def places(connection: sqlite3.Connection, image_id: str) -> Places:
+def places(connection: Connection, image_id: str) -> Places:
     """Where the image lies now."""
-    with transaction(connection):
+    with connection.transaction():  # the version first: what changes in between is followed once more
         row = connection.execute("SELECT paths_version FROM images WHERE image_id = ?", (image_id,)).fetchone()
         found = connection.execute("SELECT path FROM paths WHERE image_id = ? ORDER BY path", (image_id,)).fetchall()
     return Places(tuple(path["path"] for path in found), row["paths_version"] if row else 0)
@@ -102,7 +105,7 @@ _ENDED = "state = CASE WHEN coalesce((SELECT target FROM course) = ?, TRUE) THEN
 """By the models of this fingerprint, in this state."""
 
 
-def complete(connection: sqlite3.Connection, job: Job, outcome: Outcome, now: float) -> bool:
+def complete(connection: Connection, job: Job, outcome: Outcome, now: float) -> bool:
     """Mark the image indexed, or pending again where other models are indexed for by now. False when the lease was lost, and with it the
     right to say so."""
     return _settle(
@@ -124,7 +127,7 @@ def complete(connection: sqlite3.Connection, job: Job, outcome: Outcome, now: fl
     )
 
 
-def reject(connection: sqlite3.Connection, job: Job, reason: Reason, detail: str, *, fingerprint: str, now: float) -> bool:
+def reject(connection: Connection, job: Job, reason: Reason, detail: str, *, fingerprint: str, now: float) -> bool:
     """Mark the image failed for good: only other models could make another end of it."""
     return _settle(
         connection,
@@ -134,12 +137,12 @@ def reject(connection: sqlite3.Connection, job: Job, reason: Reason, detail: str
     )
 
 
-def postpone(connection: sqlite3.Connection, job: Job, until: float) -> bool:
+def postpone(connection: Connection, job: Job, until: float) -> bool:
     """Give the image back; nothing counts against it."""
     return _settle(connection, job, "state = 'pending', next_attempt_at = ?", (until,))
 
 
-def count_attempt(connection: sqlite3.Connection, job: Job, until: float, *, crashed: bool) -> bool:
+def count_attempt(connection: Connection, job: Job, until: float, *, crashed: bool) -> bool:
     """Give the image back for another attempt, and count this one against it."""
     return _settle(
         connection,
@@ -150,7 +153,7 @@ def count_attempt(connection: sqlite3.Connection, job: Job, until: float, *, cra
     )
 
 
-def _settle(connection: sqlite3.Connection, job: Job, assignments: str, values: Sequence[object]) -> bool:
+def _settle(connection: Connection, job: Job, assignments: str, values: Sequence[object]) -> bool:
     ended = connection.execute(
         f"UPDATE images SET lease_id = NULL, lease_until = NULL, {assignments} WHERE image_id = ? AND lease_id = ?",  # noqa: S608
         (*values, job.image_id, job.lease_id),
@@ -158,14 +161,23 @@ def _settle(connection: sqlite3.Connection, job: Job, assignments: str, values: 
     return ended.rowcount == 1
 
 
-def recover(connection: sqlite3.Connection) -> int:
-    """What a dead process left running is pending again. The death is not the picture's fault."""
+def give_back(connection: Connection, lease_ids: Iterable[str]) -> None:
+    """What this process still holds at its end is pending again."""
+    with connection.transaction():
+        connection.executemany(
+            "UPDATE images SET state = 'pending', lease_id = NULL, lease_until = NULL WHERE state = 'running' AND lease_id = ?",
+            [(lease,) for lease in lease_ids],
+        )
+
+
+def recover(connection: Connection) -> int:
+    """What a dead process left running is pending again, where no other can be at work. The death is not the picture's fault."""
     return connection.execute(
         "UPDATE images SET state = 'pending', lease_id = NULL, lease_until = NULL WHERE state = 'running'"
     ).rowcount
 
 
-def expire(connection: sqlite3.Connection, now: float) -> int:
+def expire(connection: Connection, now: float) -> int:
     """What nobody's heart beats for any more is pending again."""
     return connection.execute(
         "UPDATE images SET state = 'pending', lease_id = NULL, lease_until = NULL WHERE state = 'running' AND lease_until < ?",
@@ -173,9 +185,9 @@ def expire(connection: sqlite3.Connection, now: float) -> int:
     ).rowcount
 
 
-def set_back(connection: sqlite3.Connection, now: float, longest_pause_s: float) -> int:
+def set_back(connection: Connection, now: float, longest_pause_s: float) -> int:
     """What lies further ahead than it ever would was written before the clock was set back: it is due now. Returns how many."""
-    with transaction(connection):
+    with connection.transaction():
         pauses = connection.execute(
             "UPDATE images SET next_attempt_at = ? WHERE state = 'pending' AND next_attempt_at > ?", (now, now + longest_pause_s)
         )
@@ -183,7 +195,7 @@ def set_back(connection: sqlite3.Connection, now: float, longest_pause_s: float)
     return pauses.rowcount + graces.rowcount
 
 
-def has_pending(connection: sqlite3.Connection, *, new_alone: bool = False) -> bool:
+def has_pending(connection: Connection, *, new_alone: bool = False) -> bool:
     """Whether there is anything to claim, now or later."""
     (found,) = connection.execute(
         "SELECT EXISTS (SELECT 1 FROM images WHERE state = 'pending' AND orphaned_at IS NULL AND priority > ?)",
@@ -192,7 +204,7 @@ def has_pending(connection: sqlite3.Connection, *, new_alone: bool = False) -> b
     return bool(found)
 
 
-def next_due(connection: sqlite3.Connection, *, new_alone: bool = False) -> float | None:
+def next_due(connection: Connection, *, new_alone: bool = False) -> float | None:
     """When the next pending image may be claimed."""
     row = connection.execute(
         "SELECT min(next_attempt_at) AS due FROM images WHERE state = 'pending' AND orphaned_at IS NULL AND priority > ?",
@@ -202,7 +214,7 @@ def next_due(connection: sqlite3.Connection, *, new_alone: bool = False) -> floa
     return due
 
 
-def requeue(connection: sqlite3.Connection, image_id: str) -> bool:
+def requeue(connection: Connection, image_id: str) -> bool:
     """An indexed image whose points are missing starts anew, in every edition."""
     return (
         connection.execute(
@@ -213,7 +225,7 @@ def requeue(connection: sqlite3.Connection, image_id: str) -> bool:
     )
 
 
-def requeue_others(connection: sqlite3.Connection, fingerprint: str) -> int:
+def requeue_others(connection: Connection, fingerprint: str) -> int:
     """Everything that other models indexed or refused starts anew, and what an earlier release wrote less of: that is adopted."""
     return connection.execute(
         "UPDATE images SET state = 'pending', next_attempt_at = 0, attempts = 0, crashes = 0, priority = ?,"
@@ -226,7 +238,7 @@ def requeue_others(connection: sqlite3.Connection, fingerprint: str) -> int:
 # --- images that were moved, and images that lost their last path ------------------------------------------------------
 
 
-def moved(connection: sqlite3.Connection, limit: int) -> list[str]:
+def moved(connection: Connection, limit: int) -> list[str]:
     """Images whose points still show earlier paths."""
     rows = connection.execute(
         "SELECT image_id FROM images INDEXED BY images_moved WHERE payload_version <> paths_version AND indexed_at IS NOT NULL"
@@ -236,12 +248,12 @@ def moved(connection: sqlite3.Connection, limit: int) -> list[str]:
     return [row["image_id"] for row in rows]
 
 
-def mark_moved(connection: sqlite3.Connection, image_id: str, version: int) -> None:
+def mark_moved(connection: Connection, image_id: str, version: int) -> None:
     """The points show this version of the paths now."""
     connection.execute("UPDATE images SET payload_version = ? WHERE image_id = ?", (version, image_id))
 
 
-def orphans(connection: sqlite3.Connection, before: float, limit: int) -> list[str]:
+def orphans(connection: Connection, before: float, limit: int) -> list[str]:
     """Images without a path since before then, and in nobody's hands."""
     rows = connection.execute(
         "SELECT image_id FROM images WHERE orphaned_at <= ? AND state <> 'running' ORDER BY orphaned_at LIMIT ?", (before, limit)
@@ -249,14 +261,14 @@ def orphans(connection: sqlite3.Connection, before: float, limit: int) -> list[s
     return [row["image_id"] for row in rows]
 
 
-def next_orphan(connection: sqlite3.Connection) -> float | None:
+def next_orphan(connection: Connection) -> float | None:
     """Since when the oldest orphan that could be removed is one."""
     row = connection.execute("SELECT min(orphaned_at) AS since FROM images WHERE orphaned_at IS NOT NULL AND state <> 'running'")
     since: float | None = row.fetchone()["since"]
     return since
 
 
-def condemn(connection: sqlite3.Connection, image_id: str) -> bool:
+def condemn(connection: Connection, image_id: str) -> bool:
     """Before its points are removed: should a path turn up meanwhile, the image is indexed anew. False if it must stay."""
     return (
         connection.execute(
@@ -269,7 +281,7 @@ def condemn(connection: sqlite3.Connection, image_id: str) -> bool:
     )
 
 
-def remove(connection: sqlite3.Connection, image_id: str) -> bool:
+def remove(connection: Connection, image_id: str) -> bool:
     """After its points were removed: forget the image, unless a path turned up meanwhile."""
     return (
         connection.execute(

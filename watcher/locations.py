@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from core.errors import Reason
-from watcher.database import transaction
+from core.sql.connection import Connection, Turn
 
 RECHECKED = (Reason.PERMISSION_DENIED.value, Reason.UNREADABLE.value)
 """Failures that may pass without the file's changing: looked at again by every reconcile."""
@@ -48,7 +47,7 @@ class Admission:
     priority: int = 0
 
 
-def known(connection: sqlite3.Connection, paths: Sequence[str]) -> dict[str, Location]:
+def known(connection: Connection, paths: Sequence[str]) -> dict[str, Location]:
     """The paths among these that the ledger knows."""
     rows = connection.execute("SELECT * FROM paths WHERE path IN (SELECT value FROM json_each(?))", (json.dumps(paths),))
     return {
@@ -57,7 +56,7 @@ def known(connection: sqlite3.Connection, paths: Sequence[str]) -> dict[str, Loc
     }
 
 
-def twins(connection: sqlite3.Connection, files: Iterable[tuple[str, FileStat]]) -> dict[str, str]:
+def twins(connection: Connection, files: Iterable[tuple[str, FileStat]]) -> dict[str, str]:
     """The image id of each file that is another path's file, moved or hard-linked: no need to read it.
 
     The same inode, size and mtime say so. Inodes are used again and some tools copy whole-second times, so that such a file
@@ -77,18 +76,19 @@ def twins(connection: sqlite3.Connection, files: Iterable[tuple[str, FileStat]])
     return found
 
 
-def admit(connection: sqlite3.Connection, admissions: Sequence[Admission], now: float) -> None:
+def admit(connection: Connection, admissions: Sequence[Admission], now: float) -> None:
     """Record which image lies at each path; new images are pending. What lay there before may become an orphan."""
-    with transaction(connection):
+    with connection.transaction(turn=Turn.PATHS):
         for admission in admissions:
             _admit(connection, admission, now)
 
 
-def _admit(connection: sqlite3.Connection, admission: Admission, now: float) -> None:
+def _admit(connection: Connection, admission: Admission, now: float) -> None:
     earlier = connection.execute("SELECT image_id FROM paths WHERE path = ?", (admission.path,)).fetchone()
     connection.execute(
         "INSERT INTO images (image_id, state, bytes, noticed_at, priority) VALUES (?, 'pending', ?, ?, ?)"
-        " ON CONFLICT (image_id) DO UPDATE SET priority = max(priority, excluded.priority) WHERE state = 'pending' AND crashes = 0",
+        " ON CONFLICT (image_id) DO UPDATE SET priority = excluded.priority"
+        " WHERE images.state = 'pending' AND images.crashes = 0 AND images.priority < excluded.priority",
         (admission.image_id, admission.stat.size, admission.noticed_at, _priority(connection, admission.priority)),
     )
     _write_path(connection, admission.path, admission.stat, now, image_id=admission.image_id)
@@ -100,20 +100,20 @@ def _admit(connection: sqlite3.Connection, admission: Admission, now: float) -> 
             _path_left(connection, earlier["image_id"], now)
 
 
-def _priority(connection: sqlite3.Connection, wanted: int) -> int:
+def _priority(connection: Connection, wanted: int) -> int:
     if wanted != _PROMPT_PRIORITY:
         return wanted
     (prompt,) = connection.execute(
         "SELECT count(*) FROM (SELECT 1 FROM images INDEXED BY images_to_claim"
-        " WHERE state = 'pending' AND orphaned_at IS NULL AND priority = ? LIMIT ?)",
+        " WHERE state = 'pending' AND orphaned_at IS NULL AND priority = ? LIMIT ?) AS prompt",
         (_PROMPT_PRIORITY, _PROMPT_AT_MOST),
     ).fetchone()
     return wanted if prompt < _PROMPT_AT_MOST else 0
 
 
-def refuse(connection: sqlite3.Connection, path: str, stat: FileStat, reason: Reason, detail: str, *, now: float) -> bool:
+def refuse(connection: Connection, path: str, stat: FileStat, reason: Reason, detail: str, *, now: float) -> bool:
     """Record why the file at this path never became an image. False when that was known."""
-    with transaction(connection):
+    with connection.transaction(turn=Turn.PATHS):
         earlier = connection.execute("SELECT * FROM paths WHERE path = ?", (path,)).fetchone()
         if earlier is not None and earlier["reason"] == reason.value and tuple(earlier[key] for key in FileStat._fields) == stat:
             return False
@@ -123,9 +123,9 @@ def refuse(connection: sqlite3.Connection, path: str, stat: FileStat, reason: Re
     return True
 
 
-def forget(connection: sqlite3.Connection, paths: Sequence[str], now: float) -> int:
+def forget(connection: Connection, paths: Sequence[str], now: float) -> int:
     """The files at these paths are gone. `now` is when their images became orphans if these were their last paths."""
-    with transaction(connection):
+    with connection.transaction(turn=Turn.PATHS):
         gone = 0
         for path in paths:
             for row in connection.execute("DELETE FROM paths WHERE path = ? RETURNING image_id", (path,)).fetchall():
@@ -134,7 +134,7 @@ def forget(connection: sqlite3.Connection, paths: Sequence[str], now: float) -> 
     return gone
 
 
-def _path_left(connection: sqlite3.Connection, image_id: str | None, now: float) -> None:
+def _path_left(connection: Connection, image_id: str | None, now: float) -> None:
     if image_id is not None:
         connection.execute(
             "UPDATE images SET paths_version = paths_version + 1, orphaned_at ="
@@ -145,7 +145,7 @@ def _path_left(connection: sqlite3.Connection, image_id: str | None, now: float)
 
 
 def _write_path(
-    connection: sqlite3.Connection,
+    connection: Connection,
     path: str,
     stat: FileStat,
     now: float,
@@ -162,12 +162,12 @@ def _write_path(
     )
 
 
-def has_below(connection: sqlite3.Connection, folder: str) -> bool:
+def has_below(connection: Connection, folder: str) -> bool:
     """Whether the ledger knows anything within that folder."""
     return bool(sample_below(connection, folder, 1))
 
 
-def sample_below(connection: sqlite3.Connection, folder: str, limit: int) -> list[str]:
+def sample_below(connection: Connection, folder: str, limit: int) -> list[str]:
     """Some known paths within that folder; '' is the whole watched one."""
     first, end = bounds(folder)
     rows = connection.execute("SELECT path FROM paths WHERE path >= ? AND path < ? LIMIT ?", (first, end, limit))
@@ -175,20 +175,20 @@ def sample_below(connection: sqlite3.Connection, folder: str, limit: int) -> lis
 
 
 def bounds(folder: str) -> tuple[str, str]:
-    """The half-open range of paths within a folder, in SQLite's byte order."""
+    """The half-open range of paths within a folder, in byte order."""
     return (f"{folder}/", f"{folder}0") if folder else ("", "\U0010ffff")
 
 
 # --- the file systems that the folder spans ----------------------------------------------------------------------------
 
 
-def mounts(connection: sqlite3.Connection) -> dict[str, int]:
+def mounts(connection: Connection) -> dict[str, int]:
     """Device number by mount point."""
     return {row["path"]: row["device"] for row in connection.execute("SELECT path, device FROM mounts")}
 
 
-def record_mounts(connection: sqlite3.Connection, devices: dict[str, int]) -> None:
+def record_mounts(connection: Connection, devices: dict[str, int]) -> None:
     """Remember these as they are now, and those within lost mounts as they were."""
-    with transaction(connection):
+    with connection.transaction():
         connection.execute("DELETE FROM mounts")
         connection.executemany("INSERT INTO mounts (path, device) VALUES (?, ?)", list(devices.items()))

@@ -75,7 +75,7 @@ class Models:
         """The models to index for. Raises ModelUnavailable."""
         configured = _ready(await self._embedder.info())
         if configured.fingerprint != self._configured:
-            self._course, again = await self._ledger.run(editions.meet, configured, time.time())
+            self._course, again = await self._ledger.run(editions.meet, configured, self._ledger.now())
             self._configured = configured.fingerprint
             self._wake.set()
             log.info("models_met", profile=configured.profile, images_to_index_again=again)

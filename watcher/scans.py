@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 
-from watcher.database import transaction
+from core.sql.connection import Connection
 from watcher.locations import RECHECKED, FileStat, bounds
 from watcher.views import Expected
 
 
-def begin(connection: sqlite3.Connection) -> None:
+def begin(connection: Connection) -> None:
     """Start a scan with no marks. One scan at a time."""
-    with transaction(connection):
+    with connection.transaction():
         connection.execute("DROP TABLE IF EXISTS temp.seen")
         connection.execute(
-            "CREATE TEMP TABLE seen (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode INTEGER) WITHOUT ROWID"
+            'CREATE TEMP TABLE seen (path TEXT /*pg COLLATE "C" */ PRIMARY KEY, size BIGINT, mtime_ns BIGINT, inode BIGINT) WITHOUT ROWID'
         )
 
 
-def mark(connection: sqlite3.Connection, found: Sequence[tuple[str, FileStat]]) -> None:
+def mark(connection: Connection, found: Sequence[tuple[str, FileStat]]) -> None:
     """These files are there."""
-    with transaction(connection):
-        connection.executemany("INSERT OR REPLACE INTO temp.seen VALUES (?, ?, ?, ?)", [(path, *stat) for path, stat in found])
+    with connection.transaction():
+        connection.executemany(
+            "INSERT INTO temp.seen VALUES (?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET"
+            " size = excluded.size, mtime_ns = excluded.mtime_ns, inode = excluded.inode",
+            [(path, *stat) for path, stat in found],
+        )
 
 
-def changed(connection: sqlite3.Connection, after: str, limit: int) -> list[str]:
+def changed(connection: Connection, after: str, limit: int) -> list[str]:
     """Marked paths that are new, or whose file is not the one that is known; in order, beyond `after`."""
     rows = connection.execute(
         "SELECT seen.path FROM temp.seen LEFT JOIN paths USING (path) WHERE seen.path > ? AND (paths.path IS NULL"
@@ -36,7 +39,7 @@ def changed(connection: sqlite3.Connection, after: str, limit: int) -> list[str]
     return [row["path"] for row in rows]
 
 
-def vanished(connection: sqlite3.Connection, folder: str, after: str, limit: int) -> list[str]:
+def vanished(connection: Connection, folder: str, after: str, limit: int) -> list[str]:
     """Known paths within the folder that were not marked; in order, beyond `after`."""
     first, end = bounds(folder)
     rows = connection.execute(
@@ -47,31 +50,31 @@ def vanished(connection: sqlite3.Connection, folder: str, after: str, limit: int
     return [row["path"] for row in rows]
 
 
-def end(connection: sqlite3.Connection) -> None:
-    with transaction(connection):
+def end(connection: Connection) -> None:
+    with connection.transaction():
         connection.execute("DROP TABLE IF EXISTS temp.seen")
 
 
 # --- the same for points -----------------------------------------------------------------------------------------------
 
 
-def begin_points(connection: sqlite3.Connection) -> None:
+def begin_points(connection: Connection) -> None:
     """Start a comparison of one collection with no marks."""
-    with transaction(connection):
+    with connection.transaction():
         connection.execute("DROP TABLE IF EXISTS temp.points")
-        connection.execute("CREATE TEMP TABLE points (id TEXT PRIMARY KEY) WITHOUT ROWID")
+        connection.execute('CREATE TEMP TABLE points (id TEXT /*pg COLLATE "C" */ PRIMARY KEY) WITHOUT ROWID')
 
 
-def mark_points(connection: sqlite3.Connection, ids: Sequence[str]) -> None:
+def mark_points(connection: Connection, ids: Sequence[str]) -> None:
     """These points are in the collection."""
-    with transaction(connection):
-        connection.executemany("INSERT OR IGNORE INTO temp.points VALUES (?)", [(point_id,) for point_id in ids])
+    with connection.transaction():
+        connection.executemany("INSERT INTO temp.points VALUES (?) ON CONFLICT DO NOTHING", [(point_id,) for point_id in ids])
 
 
-def lacking_points(connection: sqlite3.Connection, expected: Sequence[tuple[Expected, Sequence[str]]]) -> list[Expected]:
+def lacking_points(connection: Connection, expected: Sequence[tuple[Expected, Sequence[str]]]) -> list[Expected]:
     """The images of which not every point is marked. The marks of the others are taken away: they are explained."""
     lacking: list[Expected] = []
-    with transaction(connection):
+    with connection.transaction():
         for image, ids in expected:
             taken = connection.executemany("DELETE FROM temp.points WHERE id = ?", [(point_id,) for point_id in ids]).rowcount
             if taken < len(ids):
@@ -79,7 +82,7 @@ def lacking_points(connection: sqlite3.Connection, expected: Sequence[tuple[Expe
     return lacking
 
 
-def unexplained_points(connection: sqlite3.Connection, after: str, limit: int) -> list[str]:
+def unexplained_points(connection: Connection, after: str, limit: int) -> list[str]:
     """Points in the collection that no expectation took away; in order, beyond `after`."""
     rows = connection.execute("SELECT id FROM temp.points WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
     return [row["id"] for row in rows]

@@ -102,7 +102,7 @@ class Sweeper:
 
     def _due_before(self) -> float:
         graces = 1 if self._is_calm() else _GRACES_WITHOUT_CALM
-        return time.time() - self._orphan_grace_s * graces
+        return self._ledger.now() - self._orphan_grace_s * graces
 
     async def _pause_s(self) -> float:
         """Until the next orphan is due or the next flush."""
@@ -111,7 +111,7 @@ class Sweeper:
             pauses.append(self._flush_at - time.monotonic())
         orphan_since = await self._ledger.run(jobs.next_orphan)
         if orphan_since is not None:
-            due_in_s = orphan_since + self._orphan_grace_s - time.time()
+            due_in_s = orphan_since + self._orphan_grace_s - self._ledger.now()
             pauses.append(due_in_s if due_in_s > 0 else max(self._orphan_grace_s, 0.05))
         return max(0.0, min(pauses))
 

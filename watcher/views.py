@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from core.errors import Reason
 from core.schemas import Failure, FailurePage, ImageRecord, ImageState, StateCounts
+from core.sql.connection import Connection
 
 _ANSWERED = "(indexed_at IS NOT NULL AND state IN ('pending', 'running') AND fingerprint <> (SELECT target FROM course))"
 """Of images that other models indexed before: they can be found by those until the target's take over."""
@@ -40,7 +40,7 @@ class Expected:
     segments: int
 
 
-def totals(connection: sqlite3.Connection) -> Totals:
+def totals(connection: Connection) -> Totals:
     rows = connection.execute("SELECT state, count(*) AS images, sum(segments) AS segments FROM images GROUP BY state").fetchall()
     by_state = {row["state"]: row["images"] for row in rows}
     answered = connection.execute(
@@ -66,12 +66,12 @@ def totals(connection: sqlite3.Connection) -> Totals:
     return Totals(counts, sum(row["images"] for row in answered), segments, oldest)
 
 
-def settled(connection: sqlite3.Connection) -> Settled:
+def settled(connection: Connection) -> Settled:
     row = connection.execute("SELECT count(*), coalesce(sum(segments), 0) FROM images WHERE state = 'indexed'").fetchone()
     return Settled(*row)
 
 
-def image(connection: sqlite3.Connection, image_id: str) -> ImageRecord | None:
+def image(connection: Connection, image_id: str) -> ImageRecord | None:
     """The image, unless it is unknown or has no file any more."""
     row = connection.execute(
         f"SELECT *, coalesce({_ANSWERED}, FALSE) AS answered FROM images WHERE image_id = ? AND orphaned_at IS NULL",  # noqa: S608 - ours
@@ -105,9 +105,9 @@ _FAILURES = """
 """
 
 
-def failures(connection: sqlite3.Connection, *, limit: int, offset: int, ignored: bool) -> FailurePage:
+def failures(connection: Connection, *, limit: int, offset: int, ignored: bool) -> FailurePage:
     names = {"ignored": ignored, "limit": limit, "offset": offset}
-    (total,) = connection.execute(f"SELECT count(*) FROM ({_FAILURES})", names).fetchone()  # noqa: S608
+    (total,) = connection.execute(f"SELECT count(*) FROM ({_FAILURES}) AS failures", names).fetchone()  # noqa: S608
     rows = connection.execute(f"{_FAILURES} ORDER BY failed_at DESC, path LIMIT :limit OFFSET :offset", names)
     found = tuple(
         Failure(
@@ -122,7 +122,7 @@ def failures(connection: sqlite3.Connection, *, limit: int, offset: int, ignored
     return FailurePage(failures=found, total=total)
 
 
-def expected(connection: sqlite3.Connection, after: str, limit: int) -> list[Expected]:
+def expected(connection: Connection, after: str, limit: int) -> list[Expected]:
     """Indexed images in order of their id, beyond `after`."""
     rows = connection.execute(
         "SELECT image_id, segments FROM images WHERE state = 'indexed' AND image_id > ? ORDER BY image_id LIMIT ?", (after, limit)
@@ -130,7 +130,7 @@ def expected(connection: sqlite3.Connection, after: str, limit: int) -> list[Exp
     return [Expected(row["image_id"], row["segments"]) for row in rows]
 
 
-def states(connection: sqlite3.Connection, image_ids: Sequence[str]) -> dict[str, Expected | None]:
+def states(connection: Connection, image_ids: Sequence[str]) -> dict[str, Expected | None]:
     """Of each image that is known: what its collections must hold, or None while that is not settled."""
     found: dict[str, Expected | None] = {}
     for image_id in image_ids:

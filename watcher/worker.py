@@ -117,8 +117,8 @@ class Worker:
             ahead_s = await self._follow_clock(ahead_s)
             await asyncio.sleep(self._limits.lease_s / 3)
             try:
-                await self._ledger.run(jobs.renew, list(self._leases), time.time() + self._limits.lease_s)
-                if await self._ledger.run(jobs.expire, time.time()):
+                await self._ledger.run(jobs.renew, list(self._leases), self._ledger.now() + self._limits.lease_s)
+                if await self._ledger.run(jobs.expire, self._ledger.now()):
                     self.wake()
             except Unavailable as error:
                 log.warning("heartbeat_missed", why=str(error))
@@ -127,11 +127,11 @@ class Worker:
 
     async def _follow_clock(self, before_s: float) -> float:
         """How far the clock is ahead of the steady one now. At the start, and where it was set back, nothing may wait until it comes round."""
-        ahead_s = time.time() - time.monotonic()
+        ahead_s = self._ledger.now() - time.monotonic()
         if ahead_s > before_s - _CLOCK_TOLERANCE_S:
             return ahead_s
         try:
-            found = await self._ledger.run(jobs.set_back, time.time(), self._limits.retry_max_s)
+            found = await self._ledger.run(jobs.set_back, self._ledger.now(), self._limits.retry_max_s)
         except Unavailable:
             return before_s
         if found:
@@ -147,19 +147,19 @@ class Worker:
         for task in self._in_flight:
             task.cancel()
         await asyncio.gather(*self._in_flight, return_exceptions=True)
-        await self._ledger.run(jobs.recover)
+        await self._ledger.run(jobs.give_back, [job.lease_id for job in (*self._leases.values(), *self._stranded)])
 
     async def segment_again(self, image_id: str, mode: SegmentMode) -> tuple[Segment, ...]:
         """Segment an image anew, at once. Raises NotFound, ImageRejected, Unavailable."""
         async with self._locks.hold(image_id):
-            job = await self._ledger.run(jobs.claim_image, image_id, time.time(), self._limits.lease_s)
+            job = await self._ledger.run(jobs.claim_image, image_id, self._ledger.now(), self._limits.lease_s)
             if job is None:
                 raise Unavailable("the picture is just being indexed", retry_after_s=1)
             self._leases[job.lease_id] = job
             try:
                 info, former = await self._models(), await self._former()
                 ingested = await self._ingest.again(job, mode, info, former)
-                await self._ledger.run(jobs.complete, job, ingested.outcome, time.time())
+                await self._ledger.run(jobs.complete, job, ingested.outcome, self._ledger.now())
             except FileChanged:
                 raise NotFound("the picture's file is gone") from None
             finally:
@@ -186,7 +186,9 @@ class Worker:
             await self._sleep(_LONGEST_SLEEP_S)
             return
         info = await self._models()
-        job = await self._ledger.run(jobs.claim, time.time(), self._limits.lease_s, new_alone=new_alone) if pending else None
+        job = (
+            await self._ledger.run(jobs.claim, self._ledger.now(), self._limits.lease_s, new_alone=new_alone) if pending else None
+        )
         if job is not None:
             await self._start(job, info)
         elif pending:
@@ -216,7 +218,7 @@ class Worker:
 
     async def _until_due(self, *, new_alone: bool) -> float:
         due = await self._ledger.run(jobs.next_due, new_alone=new_alone)
-        return _LONGEST_SLEEP_S if due is None else min(max(due - time.time(), 0.01), _LONGEST_SLEEP_S)
+        return _LONGEST_SLEEP_S if due is None else min(max(due - self._ledger.now(), 0.01), _LONGEST_SLEEP_S)
 
     async def _sleep(self, seconds: float) -> None:
         """Sleep until there may be something to do."""
@@ -282,7 +284,7 @@ class Worker:
         except Unavailable as error:
             await self._wait_out(job, error)
         except FileChanged:
-            await self._ledger.run(jobs.postpone, job, time.time() + _FILE_CHANGED_PAUSE_S)
+            await self._ledger.run(jobs.postpone, job, self._ledger.now() + _FILE_CHANGED_PAUSE_S)
         except asyncio.CancelledError:
             await self._ledger.run(jobs.postpone, job, 0.0)
             raise
@@ -292,7 +294,7 @@ class Worker:
 
     async def _complete(self, job: Job, ingested: Ingested, started: float) -> None:
         outcome = ingested.outcome
-        now = time.time()
+        now = self._ledger.now()
         if not await self._ledger.run(jobs.complete, job, outcome, now):
             log.warning("lease_lost", image_id=job.image_id)
             return
@@ -324,11 +326,11 @@ class Worker:
             return
         pause_s = min(self._limits.retry_min_s * 2 ** (attempts - 1), self._limits.retry_max_s)
         crashed = reason is Reason.CRASHES_MODEL
-        await self._ledger.run(jobs.count_attempt, job, time.time() + pause_s, crashed=crashed)
+        await self._ledger.run(jobs.count_attempt, job, self._ledger.now() + pause_s, crashed=crashed)
         log.warning("attempt_failed", image_id=job.image_id, attempt=attempts, reason=reason.value, retry_in_s=pause_s)
 
     async def _fail(self, job: Job, reason: Reason, detail: str, info: ModelsInfo) -> None:
-        if await self._ledger.run(jobs.reject, job, reason, detail, fingerprint=info.fingerprint, now=time.time()):
+        if await self._ledger.run(jobs.reject, job, reason, detail, fingerprint=info.fingerprint, now=self._ledger.now()):
             self._metrics.note_failed(reason)
             path = await self._path(job)
             log.warning("image_failed", path=path, image_id=job.image_id, reason=reason.value, detail=detail)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar
 
 from structlog.testing import capture_logs
 
 from core.room import storage_full
+from core.sql.connection import Connection
 from tests.unit.watcher.fakes import House, jpeg, until
 from watcher import jobs, locations, scans
-from watcher.ledger import Ledger
+from watcher.ledger import FileLedger
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -20,10 +20,10 @@ R = TypeVar("R")
 _WRITES = {locations.admit, locations.forget, locations.refuse, jobs.complete, jobs.postpone, jobs.claim, scans.begin}
 
 
-class _FullLedger(Ledger):
+class _FullLedger(FileLedger):
     is_full = False
 
-    async def run(self, operation: Callable[Concatenate[sqlite3.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+    async def run(self, operation: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         if self.is_full and operation in _WRITES:
             raise storage_full("the ledger")
         return await super().run(operation, *args, **kwargs)

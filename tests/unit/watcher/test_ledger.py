@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from core.databases import migrate
 from core.errors import Reason
+from core.sql.connection import SqliteConnection
 from watcher import database, jobs, locations, scans, views
 from watcher.jobs import Job, Outcome
 from watcher.locations import Admission, FileStat
@@ -133,8 +134,8 @@ LedgerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=
 TestLedger = LedgerMachine.TestCase
 
 
-def _ledger() -> sqlite3.Connection:
-    connection = sqlite3.connect(":memory:", isolation_level=None)
+def _ledger() -> SqliteConnection:
+    connection = sqlite3.connect(":memory:", isolation_level=None, factory=SqliteConnection)
     connection.row_factory = sqlite3.Row
     migrate(connection, database.steps(), name="the ledger")
     return connection
