@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from core.images.settings import ImageSettings
 from core.sql.place import SCHEMES, DatabasePlace, require_driver
 from core.vectors.storage import ClusterLayout, Quantization, ReadConsistency, VectorStorage
 
@@ -68,10 +69,9 @@ class PictureSettings(ServiceSettings):
     )
 
 
-class FolderSettings(PictureSettings):
-    """For the services that touch the watched folder and the durable state."""
+class FolderSettings(ImageSettings, PictureSettings):
+    """For the services that touch the pictures and the durable state."""
 
-    images_dir: Path = Field(default=Path("images"), description="the watched folder")
     data_dir: Path = Field(default=Path("data"), description="ledger, vectors, feedback, thumbnails, secret")
 
     database_url: str | None = Field(

@@ -6,15 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from core import damage
 from core.decoding import decoder_of
 from core.file_cache import FileCache
 from core.gate import Gate
 from core.hosts import KnownHosts
+from core.images.folder import ImageFolder
+from core.images.settings import bucket_of
 from core.metrics import measure_disk, service_registry
 from core.ports import Catalog, Embedder, VectorStore
 from core.room import Rooms
@@ -32,11 +36,11 @@ from searchsvc.facets import Facets
 from searchsvc.feedback import FeedbackStore
 from searchsvc.feedback_export import FeedbackExport
 from searchsvc.feedback_schema import FEEDBACK_NAME
-from searchsvc.folder import PictureFolder
 from searchsvc.limiting import limiting
 from searchsvc.limits import Kind, RateLimits
 from searchsvc.metrics import SearchMetrics
 from searchsvc.models import QueryModels
+from searchsvc.originals import Originals
 from searchsvc.paging import Pager
 from searchsvc.pictures import PictureReader
 from searchsvc.question import Questions
@@ -98,7 +102,7 @@ def create_app(settings: SearchSettings, *, embedder: Embedder, vectors: VectorS
     for module in (search, facets, feedback, images, operations):
         app.add_routes(module.routes())
     app.add_routes([web.get("/metrics", metrics_route(registry))])
-    app.add_routes(pages.routes(openapi.document_json(), executor=reading))
+    app.add_routes(pages.routes(openapi.document_json(), executor=reading, linked_origin=_linked_origin(settings)))
     return app
 
 
@@ -112,6 +116,25 @@ def _threads(stack: AsyncExitStack, count: int, name: str) -> ThreadPoolExecutor
     """A named executor. Its release does not wait on the loop: what runs ends before the process does."""
     executor = ThreadPoolExecutor(count, thread_name_prefix=name)
     stack.callback(executor.shutdown, wait=False)
+def _image_store(settings: SearchSettings) -> ImageStore:
+    place = settings.bucket_place
+    if place is not None:
+        cache_bytes, link_endpoint = settings.images_cache_bytes, settings.images_link_endpoint
+        return bucket_of(place, data_dir=settings.data_dir, cache_bytes=cache_bytes, link_endpoint=link_endpoint)
+    folder = ImageFolder(settings.images_dir)
+    folder.remove_leftovers()
+    return folder
+
+
+def _linked_origin(settings: SearchSettings) -> str | None:
+    """Where the page's pictures may come from besides this service: a browser follows no link that its policy does not name."""
+    place = settings.bucket_place
+    if place is None or settings.images_links != "presigned":
+        return None
+    where = urlsplit(settings.images_link_endpoint or place.endpoint)
+    return f"{where.scheme}://{where.netloc}"
+
+
     return executor
 
 
@@ -139,12 +162,18 @@ async def _services(
     signer = TokenSigner(keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience, ttl_s=settings.jwt_ttl_s)
     decoder = decoder_of(settings, on_death=metrics.decoder_deaths.inc)
     pictures = PictureReader(decoder)
-    folder = PictureFolder(settings.images_dir)
+    store = await loop.run_in_executor(writing, _image_store, settings)
+    originals = Originals(store, link_lifetime_s=settings.images_link_s if settings.images_links == "presigned" else None)
     rooms = Rooms({"the ledger": settings.data_dir, "the vectors": settings.data_dir / "vectors"})
     uploads = Uploads(
-        settings.images_dir, catalog=catalog, format_of=pictures.format_of, decoding=decoding, writing=writing, rooms=rooms
+        store,
+        originals=originals,
+        catalog=catalog,
+        format_of=pictures.format_of,
+        decoding=decoding,
+        writing=writing,
+        rooms=rooms,
     )
-    await loop.run_in_executor(writing, uploads.remove_leftovers)
     feedback_store = await stack.enter_async_context(FeedbackStore(settings.data_dir / FEEDBACK_NAME))
     repairs = await loop.run_in_executor(writing, damage.repairs, settings.data_dir)
     status = StatusReader(catalog=catalog, embedder=embedder, writing_needs_key=access.needs_key, repairs=repairs)
@@ -152,7 +181,7 @@ async def _services(
     ranking = Ranking(vectors)
     models = QueryModels(embedder, metrics)
     questions = Questions(
-        models, vectors=vectors, catalog=catalog, folder=folder, reading=reading, max_file_bytes=settings.max_image_bytes
+        models, vectors=vectors, catalog=catalog, originals=originals, reading=reading, max_file_bytes=settings.max_image_bytes
     )
     services = Services(
         access=access,
@@ -165,7 +194,6 @@ async def _services(
         facets=Facets(models, vectors),
         feedback=feedback_store,
         feedback_export=FeedbackExport(feedback_store, reading),
-        folder=folder,
         metrics=metrics,
         query_timeout_s=settings.query_timeout_s,
         readiness=Readiness(embedder=embedder, vectors=vectors, catalog=catalog, rooms=rooms, executor=reading, repairs=repairs),
@@ -177,6 +205,7 @@ async def _services(
         ),
         reranking=reranking,
         searcher=Searcher(
+        originals=originals,
             models=models,
             questions=questions,
             ranking=ranking,
@@ -191,7 +220,7 @@ async def _services(
         thumbnails=await stack.enter_async_context(
             Thumbnails(
                 FileCache(settings.data_dir / "thumbnails", max_bytes=settings.thumbnails_max_bytes),
-                folder=folder,
+                originals=originals,
                 render=pictures.thumbnail,
                 max_bytes=settings.max_image_bytes,
                 metrics=metrics,

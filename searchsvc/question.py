@@ -15,8 +15,8 @@ from core.ports import Catalog, VectorStore, Where
 from core.schemas import ImageState, ModelsInfo, Space, Vector, Wire, WireVector
 from searchsvc.filter_schema import SearchFilter
 from searchsvc.filters import where_of
-from searchsvc.folder import PictureFolder
 from searchsvc.models import QueryModels, QueryPicture, choose_space, length, unit
+from searchsvc.originals import Originals
 from searchsvc.search_schema import MAX_QUERY_PICTURES, Example, FeedbackUse, QueryOptions, Scope, TermKind
 
 _TEXT = 2.0
@@ -71,7 +71,7 @@ class Question(Wire):
 
 
 class Questions:
-    """Understands questions. `reading` is where files of the folder are read."""
+    """Understands questions. `reading` is where pictures' files are read."""
 
     def __init__(
         self,
@@ -79,14 +79,14 @@ class Questions:
         *,
         vectors: VectorStore,
         catalog: Catalog,
-        folder: PictureFolder,
+        originals: Originals,
         reading: Executor,
         max_file_bytes: int,
     ) -> None:
         self._models = models
         self._vectors = vectors
         self._catalog = catalog
-        self._folder = folder
+        self._originals = originals
         self._reading = reading
         self._max_file_bytes = max_file_bytes
 
@@ -146,7 +146,7 @@ class Questions:
         record = await self._catalog.image(image_id)
 
         def read() -> bytes:
-            with self._folder.open_first(record.paths, size=record.bytes) as opened:
+            with self._originals.open_first(record.paths, size=record.bytes) as opened:
                 return opened.file.read(self._max_file_bytes + 1)
 
         return await asyncio.get_running_loop().run_in_executor(self._reading, read)

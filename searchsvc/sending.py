@@ -12,9 +12,9 @@ from typing import TypeVar
 
 from aiohttp import hdrs, web
 
+from core.ports import OpenedFile
 from core.problems import problem
 from core.web import request_id_of
-from searchsvc.folder import OpenedFile
 
 _CHUNK_BYTES = 256 * 2**10
 

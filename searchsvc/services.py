@@ -17,8 +17,8 @@ from searchsvc.events import StatusEvents
 from searchsvc.facets import Facets
 from searchsvc.feedback import FeedbackStore
 from searchsvc.feedback_export import FeedbackExport
-from searchsvc.folder import PictureFolder
 from searchsvc.metrics import SearchMetrics
+from searchsvc.originals import Originals
 from searchsvc.readiness import Readiness
 from searchsvc.receiving import Receiver
 from searchsvc.reranking import Reranking
@@ -43,8 +43,8 @@ class Services:
     facets: Facets
     feedback: FeedbackStore
     feedback_export: FeedbackExport
-    folder: PictureFolder
     metrics: SearchMetrics
+    originals: Originals
     query_timeout_s: float
     readiness: Readiness
     reading: Executor

@@ -83,6 +83,16 @@ class SearchSettings(FolderSettings):
     thumbnails_max_bytes: int = Field(
         default=2 * 2**30, ge=2**20, description="how much disk the kept thumbnails may take; the least lately used go first"
     )
+    images_links: Literal["presigned", "stream"] = Field(
+        default="presigned",
+        description="how pictures of a bucket are fetched: `presigned`: from the bucket, by a link that soon runs out; `stream`: through"
+        " this service",
+    )
+    images_link_s: int = Field(default=300, ge=1, le=604_800, description="how long such a link holds")
+    images_link_endpoint: str | None = Field(
+        default=None,
+        description="the S3 service as browsers reach it, e.g. `https://s3.example.org`, if not by `IMAGES_S3_ENDPOINT`",
+    )
     max_event_streams: int = Field(default=32, ge=1, le=1024, description="listeners to `/api/v1/events` at once")
 
     @field_validator("feedback_reranking", mode="before")

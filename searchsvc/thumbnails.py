@@ -10,8 +10,8 @@ from typing import Self
 
 from core.errors import ImageRejected, NotFound, Overloaded
 from core.file_cache import FileCache
-from searchsvc.folder import PictureFolder
 from searchsvc.metrics import SearchMetrics
+from searchsvc.originals import Originals
 
 SIZES: Sequence[int] = (128, 256, 512)
 DEFAULT_SIZE = 256
@@ -26,11 +26,9 @@ Render = Callable[[bytes, int], bytes]
 class Thumbnails:
     """An async context manager; decoding runs in its own threads, and two that ask for the same one share the work."""
 
-    def __init__(
-        self, cache: FileCache, *, folder: PictureFolder, render: Render, max_bytes: int, metrics: SearchMetrics
-    ) -> None:
+    def __init__(self, cache: FileCache, *, originals: Originals, render: Render, max_bytes: int, metrics: SearchMetrics) -> None:
         self._cache = cache
-        self._folder = folder
+        self._originals = originals
         self._render = render
         self._max_bytes = max_bytes
         self._metrics = metrics
@@ -76,7 +74,7 @@ class Thumbnails:
 
     def _make(self, paths: Sequence[str], size: int) -> bytes:
         try:
-            with self._folder.open_first(paths) as opened:
+            with self._originals.open_first(paths) as opened:
                 return self._render(opened.file.read(self._max_bytes + 1), size)
         except ImageRejected:
             raise NotFound("there is no thumbnail of a picture that cannot be read") from None

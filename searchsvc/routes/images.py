@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from functools import partial
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
 from aiohttp import hdrs, web
 
 from core.errors import InvalidRequest, NotFound
+from core.images.kinds import content_type
 from core.points import location_of, taken_at_of
 from core.schemas import CONTENT_HASH_PATTERN, ImageRecord, ImageState, Orientation, Segment, SegmentMode
 from core.web import json_answer, read_json
 from searchsvc import urls
-from searchsvc.folder import content_type
 from searchsvc.matches import segment_view
 from searchsvc.schemas import ImageView, SegmentRequest, SegmentsAnswer, UploadAnswer
 from searchsvc.sending import not_modified, opened_by, send_file
@@ -89,12 +91,19 @@ async def file(request: web.Request) -> web.StreamResponse:
     services = request.app[SERVICES]
     image_id = _image_id(request)
     record = await services.catalog.image(image_id)
-    opened = await opened_by(services.reading, lambda: services.folder.open_first(record.paths, size=record.bytes))
     name = quote(PurePosixPath(record.paths[0]).name, safe="")
+    disposition = f"inline; filename*=UTF-8''{name}"
+    linked = partial(
+        services.originals.link_first, record.paths, size=record.bytes, disposition=disposition, method=request.method
+    )
+    if (link := await asyncio.get_running_loop().run_in_executor(services.reading, linked)) is not None:
+        held = not_modified(request, image_id, _FILE_HEADERS)
+        return held or web.Response(status=302, headers={**_FILE_HEADERS, hdrs.LOCATION: link})
+    opened = await opened_by(services.reading, lambda: services.originals.open_first(record.paths, size=record.bytes))
     headers: dict[str, str] = {
         **_FILE_HEADERS,
         hdrs.CONTENT_TYPE: content_type(opened.first_bytes),
-        hdrs.CONTENT_DISPOSITION: f"inline; filename*=UTF-8''{name}",
+        hdrs.CONTENT_DISPOSITION: disposition,
     }
     return await send_file(request, opened, etag=image_id, headers=headers, executor=services.reading)
 

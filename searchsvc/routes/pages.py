@@ -11,8 +11,8 @@ import openapi_ui_bundles
 from aiohttp import hdrs, web
 
 from core.errors import NotFound
+from core.images.folder import open_regular
 from core.web import Handler
-from searchsvc.folder import open_regular
 from searchsvc.sending import opened_by, send_file
 
 _PAGE = Path(__file__).resolve().parent.parent / "web"
@@ -26,7 +26,7 @@ _REDOC_LOGO = "https://cdn.redoc.ly/redoc/logo-mini.svg"
 """The bundle would fetch it from there, which the policy forbids; one that is empty it leaves out without a word."""
 
 _FOR_AN_HOUR = "private, max-age=3600"
-_PAGE_POLICY = "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+_PAGE_POLICY = "default-src 'self'; img-src {}; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 _DOCS_POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; worker-src blob:; "
     "object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
@@ -50,12 +50,15 @@ _REDOC = """<!doctype html>
 """
 
 
-def routes(openapi_document: str, *, executor: Executor, page: Path = _PAGE) -> list[web.RouteDef]:
+def routes(
+    openapi_document: str, *, executor: Executor, page: Path = _PAGE, linked_origin: str | None = None
+) -> list[web.RouteDef]:
+    """`linked_origin` is where links to pictures lead, if they lead away."""
     page_files = _files_of(page)
     static = _serve_files(page_files, executor)
     docs = _serve_files(_DOCS_FILES, executor)
     return [
-        web.get("/", _serve_index(page_files, executor)),
+        web.get("/", _serve_index(page_files, executor, linked_origin)),
         web.get("/static/{name:.+}", static),
         web.get("/docs", _serve_text(_SWAGGER, "text/html", policy=_DOCS_POLICY)),
         web.get("/docs/files/start.js", _serve_text(_SWAGGER_START, "text/javascript", policy=_DOCS_POLICY)),
@@ -96,14 +99,16 @@ def _serve_files(files: Mapping[str, Path], executor: Executor) -> Handler:
     return serve
 
 
-def _serve_index(files: Mapping[str, Path], executor: Executor) -> Handler:
+def _serve_index(files: Mapping[str, Path], executor: Executor, linked_origin: str | None) -> Handler:
     async def serve(request: web.Request) -> web.StreamResponse:
-        return await _serve(request, files.get("index.html"), executor)
+        return await _serve(request, files.get("index.html"), executor, linked_origin)
 
     return serve
 
 
-async def _serve(request: web.Request, path: Path | None, executor: Executor) -> web.StreamResponse:
+async def _serve(
+    request: web.Request, path: Path | None, executor: Executor, linked_origin: str | None = None
+) -> web.StreamResponse:
     try:
         opened = await opened_by(executor, lambda: open_regular(path)) if path else None
     except OSError:
@@ -114,7 +119,7 @@ async def _serve(request: web.Request, path: Path | None, executor: Executor) ->
     headers: dict[str, str] = {
         hdrs.CONTENT_TYPE: f"{kind}; charset=utf-8" if kind.startswith("text/") else kind,
         hdrs.CACHE_CONTROL: "no-cache",
-        hdrs.CONTENT_SECURITY_POLICY: _PAGE_POLICY,
+        hdrs.CONTENT_SECURITY_POLICY: _PAGE_POLICY.format(" ".join(filter(None, ("'self'", "blob:", "data:", linked_origin)))),
     }
     etag = f"{int(opened.modified_at_s * 1e6):x}-{opened.size:x}"
     return await send_file(request, opened, etag=etag, headers=headers, executor=executor)

@@ -13,7 +13,7 @@ import pytest
 from core.decode import DecodeLimits, sniff
 from core.decoding import DecodingProcesses
 from core.errors import ImageRejected, Reason
-from searchsvc.folder import content_type
+from core.images.kinds import content_type
 from tests import hostile
 from tests.faulty_decoding import png
 

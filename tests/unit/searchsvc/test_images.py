@@ -246,13 +246,16 @@ import asyncio, pathlib, resource, sys
 from concurrent.futures import ThreadPoolExecutor
 from core.errors import Unavailable
 from core.room import Rooms
+from core.images.folder import ImageFolder
+from searchsvc.originals import Originals
 from searchsvc.uploads import Uploads
 from tests.fakes import FakeCatalog
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # stands for the full disk: writing fails in the middle of the file
 with ThreadPoolExecutor(1) as pool:
     ports = {"catalog": FakeCatalog(), "format_of": lambda _: "PNG", "rooms": Rooms({})}
-    uploads = Uploads(pathlib.Path(sys.argv[1]), **ports, decoding=pool, writing=pool)
+    store = ImageFolder(pathlib.Path(sys.argv[1]))
+    uploads = Uploads(store, originals=Originals(store, link_lifetime_s=None), **ports, decoding=pool, writing=pool)
     try:
         asyncio.run(uploads.add(b"x" * 100_000, offered_name="a.png", folder=None))
     except Unavailable as error:

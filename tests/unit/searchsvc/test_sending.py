@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from searchsvc.folder import OpenedFile, open_regular
+from core.images.folder import open_regular
+from core.ports import OpenedFile
 from searchsvc.sending import opened_by
 
 
