@@ -25,6 +25,8 @@ from pydantic import BaseModel, TypeAdapter
 from qdrant_client import QdrantClient, models
 
 T = TypeVar("T")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 
 TITLE, VERSION = "qdrant - vector search engine", "1.15.0"
 _MAX_BODY_BYTES = 32 * 2**20  # the server's own limit
@@ -37,11 +39,12 @@ class RestQdrant:
         self._api_key = api_key
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="qdrant-rest")
         self.indexes: dict[str, dict[str, models.PayloadIndexInfo]] = {}
+        self.wishes: dict[str, models.CreateCollection] = {}
         self.snapshots: dict[str, bytes] = {}
         self.engine = QdrantClient(":memory:")
 
-    def app(self) -> web.Application:
-        app = web.Application(middlewares=[self._authorised, _problems], client_max_size=_MAX_BODY_BYTES)
+    def app(self, *before: Middleware) -> web.Application:
+        app = web.Application(middlewares=[*before, self._authorised, _problems], client_max_size=_MAX_BODY_BYTES)
         app.add_routes(
             [
                 web.get("/", self._root),
@@ -65,7 +68,6 @@ class RestQdrant:
                 web.post("/collections/{name}/snapshots/upload", self._put_snapshot),
             ]
         )
-        app.on_cleanup.append(self._close)
         return app
 
     @web.middleware
@@ -87,7 +89,17 @@ class RestQdrant:
         name = await self._present(request)
         info = await self.run(partial(self.engine.get_collection, name))
         schema = {key: _plain(index) for key, index in self.indexes[name].items()}
-        return _result({**_plain(info), "payload_schema": schema})
+        return _result({**_plain(info), "config": self._config(name, _plain(info.config)), "payload_schema": schema})
+
+    def _config(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
+        """With what was wished for when it was made, which the engine has no use for."""
+        wish = self.wishes.get(name)
+        if wish is None:
+            return config
+        told = wish.model_dump(mode="json", include={"shard_number", "replication_factor", "write_consistency_factor"})
+        made = {key: value or 1 for key, value in told.items()}
+        vectors = _plain(wish.vectors)
+        return {**config, "params": {**config["params"], **made, "on_disk_payload": wish.on_disk_payload, "vectors": vectors}}
 
     async def _exists(self, request: web.Request) -> web.Response:
         return _result({"exists": request.match_info["name"] in self.indexes})
@@ -96,7 +108,7 @@ class RestQdrant:
         name, wish = request.match_info["name"], models.CreateCollection.model_validate_json(await request.read())
         if name in self.indexes:
             return _error(409, f"Wrong input: Collection `{name}` already exists!")
-        self.indexes[name] = {}
+        self.indexes[name], self.wishes[name] = {}, wish
         return _result(await self.run(partial(self.engine.create_collection, name, vectors_config=wish.vectors)))
 
     async def _drop(self, request: web.Request) -> web.Response:
@@ -211,7 +223,7 @@ class RestQdrant:
     async def run(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
-    async def _close(self, app: web.Application) -> None:
+    async def close(self) -> None:
         await self.run(self.engine.close)
         self._thread.shutdown()
 
@@ -254,6 +266,7 @@ async def serving_rest(qdrant: RestQdrant, port: int) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         await runner.cleanup()
+        await qdrant.close()
 
 
 @asynccontextmanager

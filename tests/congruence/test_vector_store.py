@@ -19,7 +19,7 @@ from qdrant_client import AsyncQdrantClient
 
 from core.errors import InvalidRequest, VectorsUnavailable
 from core.points import PAYLOAD_INDEXES
-from core.ports import ANYTHING, Condition, FacetCount, Match, Point, Range, Record, Substring, VectorStore, Where
+from core.ports import ANYTHING, Condition, FacetCount, Match, Point, Prefix, Range, Record, Substring, VectorStore, Where
 from core.schemas import Space, Vector
 from core.vectors.edge import EdgeStore
 from core.vectors.server import ServerStore
@@ -169,7 +169,7 @@ async def test_sizes_are_told_of_each_collection_and_follow_what_is_written(stor
     await store.upsert(NAME, points_of(5))
     await store.delete(NAME, Where(must=(Match("n", (1, 3)),)))
     sizes = await store.sizes()
-    assert [(size.collection, size.points) for size in sizes] == [("another", 0), (NAME, 3)]
+    assert [(size.collection, size.points, size.dim) for size in sizes] == [("another", 0, DIM), (NAME, 3, DIM)]
     assert all(size.disk_bytes is None or size.disk_bytes > 0 for size in sizes)
 
 
@@ -346,6 +346,11 @@ async def test_retrieve_answers_those_that_exist_once_each(store: VectorStore) -
         pytest.param(Where(must=(Substring("names", "rün (1)"),)), set(range(30)), id="a part of the second value"),
         pytest.param(Where(must=(Substring("names", "IMG"),)), set(), id="a part in another case"),
         pytest.param(Where(must_not=(Substring("names", "5."),)), set(range(30)) - {5, 15, 25}, id="no such part"),
+        pytest.param(Where(must=(Prefix("image_id", "0" * 63 + "1"),)), set(range(10, 20)), id="a beginning"),
+        pytest.param(Where(must=(Prefix("image_id", ""), Match("kind", ("image",)))), {0, 10, 20}, id="any beginning"),
+        pytest.param(Where(must=(Prefix("image_id", "1"),)), set(), id="a part that is no beginning"),
+        pytest.param(Where(must=(Prefix("names", "/grün"), Prefix("names", "/img_2"))), set(range(20, 30)), id="of any value"),
+        pytest.param(Where(must_not=(Prefix("names", "/img_0"),)), set(range(10, 30)), id="no such beginning"),
         pytest.param(
             Where(must=(Match("folders", ("folder 2",)), Range("width", lte=115)), must_not=(Match("n", (2, 5)),)),
             {8, 11, 14},
@@ -369,8 +374,9 @@ async def test_a_filter_on_a_field_without_an_index_is_refused(store: VectorStor
 
 
 async def test_parts_are_asked_only_of_fields_indexed_for_them(store: VectorStore) -> None:
-    with pytest.raises(ValueError, match="labels"):
-        await store.count(NAME, where=Where(must=(Substring("labels", "label"),)))
+    for condition in (Substring("labels", "label"), Prefix("labels", "label")):
+        with pytest.raises(ValueError, match="labels"):
+            await store.count(NAME, where=Where(must=(condition,)))
 
 
 @pytest.mark.parametrize(
@@ -442,6 +448,18 @@ async def test_scroll_answers_each_point_once_in_order_of_id(store: VectorStore,
     assert [record.payload for record in records] == [point.payload for point in points]
     some = await scrolled(store, Where(must=(Match("kind", ("image",)),)), batch=batch, with_payload=False)
     assert [(record.id, record.payload) for record in some] == [(point_id(n), {}) for n in range(0, 50, 10)]
+
+
+async def test_scroll_begins_at_an_id_whether_there_is_such_a_point_or_not_and_brings_vectors(store: VectorStore) -> None:
+    points = points_of(30)
+    await store.upsert(NAME, [*points[:10], *points[15:]])
+    found = [record async for record in store.scroll(NAME, first=points[12].id, with_vectors=True, batch=4)]
+    assert [record.id for record in found] == [point.id for point in points[15:]]
+    for record, point in zip(found, points[15:], strict=True):
+        assert record.payload == point.payload
+        np.testing.assert_allclose(record.vector, point.vector, atol=1e-6)
+    assert [record.id async for record in store.scroll(NAME, first=points[29].id)] == [points[29].id]
+    assert [record.id async for record in store.scroll(NAME, first=str(UUID(int=2**128 - 1)))] == []
 
 
 async def test_thousands_of_points_are_written_counted_scrolled_and_searched(store: VectorStore) -> None:
@@ -550,7 +568,8 @@ CONDITIONS: st.SearchStrategy[Condition] = st.one_of(
         Range, st.sampled_from(["n", "taken_at"]), gte=st.none() | st.sampled_from([-2.0, 0.0, 0.25]), lte=st.none() | SMALL
     ),
 )
-CONDITIONS |= st.builds(Substring, st.just("names"), st.sampled_from(["e", "ed", "r", "ü", "bluer", ""]))
+PARTS = st.sampled_from(["e", "ed", "r", "ü", "bluer", ""])
+CONDITIONS |= st.builds(Substring, st.just("names"), PARTS) | st.builds(Prefix, st.just("names"), PARTS)
 WHERES = st.builds(Where, st.lists(CONDITIONS, max_size=2).map(tuple), st.lists(CONDITIONS, max_size=2).map(tuple))
 
 

@@ -18,7 +18,7 @@ import qdrant_edge as edge
 
 from core import damage
 from core.errors import InvalidRequest, VectorsUnavailable
-from core.points import image_point_id
+from core.points import PAYLOAD_INDEXES, IndexType, image_point_id
 from core.ports import Match, Point, Where
 from core.schemas import Space
 from core.vectors.edge import EdgeStore
@@ -210,6 +210,24 @@ async def test_a_shard_without_indexes_gets_them(work_folder: Path) -> None:
     shard = edge.EdgeShard.load(str(work_folder / NAME))
     assert {"kind", "image_id", "n", "taken_at"} <= set(shard.info().payload_schema)
     shard.close()
+
+
+async def test_an_index_of_an_earlier_release_that_knows_no_beginnings_is_made_anew(
+    work_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = work_folder / "vectors"
+    with monkeypatch.context() as earlier:
+        earlier.setitem(PAYLOAD_INDEXES, "image_id", IndexType.KEYWORD)
+        async with EdgeStore(folder) as store:
+            await store.ensure(SPACE)
+            await store.upsert(NAME, points_of(0, 20))
+    async with EdgeStore(folder) as store:
+        await store.ensure(SPACE)
+    engine = edge.EdgeShard.load(str(folder / NAME))
+    params = engine.info().payload_schema["image_id"].params
+    engine.close()
+    assert isinstance(params, edge.KeywordIndexParams)
+    assert params.prefix
 
 
 async def test_a_failing_disk_is_reported_as_unavailable(folder: Path) -> None:
