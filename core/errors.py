@@ -6,7 +6,9 @@ ImageSearchError
 │   ├── StorageFull             ... because a disk has no room left (HTTP 507)
 │   ├── TooManyRequests         ... because this caller asked too often (429)
 │   ├── ModelUnavailable        ... because the model service does not answer
-│   │   └── NoModel             ... because no weights are to be had
+│   │   ├── NoModel             ... because no weights are to be had
+│   │   ├── ModelUnreachable    ... because this one is away or sick; another, if there is one, may be whole
+│   │   └── ModelsDiffer        ... because the model services are of different models: go on with those known so far
 │   ├── ModelCrashed            ... because it died or hung while it had this picture: counts against the picture
 │   ├── VectorsUnavailable      ... because Qdrant does not answer
 │   └── CatalogUnavailable      ... because the watcher does not answer
@@ -81,6 +83,14 @@ class ModelUnavailable(Unavailable):
 
 class NoModel(ModelUnavailable):
     """The model service runs, but no weights are to be had; the message says where to put them."""
+
+
+class ModelUnreachable(ModelUnavailable):
+    """A model service cannot be reached, breaks off, or answers something unintelligible. It says nothing of the input."""
+
+
+class ModelsDiffer(ModelUnavailable):
+    """The settings of the model services name different models, as in the midst of a rolling update."""
 
 
 class ModelCrashed(Unavailable):

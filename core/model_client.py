@@ -18,23 +18,25 @@ from core.errors import (
     InvalidRequest,
     ModelCrashed,
     ModelUnavailable,
+    ModelUnreachable,
     NoModel,
     Overloaded,
     Reason,
 )
-from core.schemas import BBox, EmbedTextRequest, ImageAnalysis, ModelsInfo, Priority, SegmentMode, TextEmbeddings
+from core.schemas import BBox, EmbedTextRequest, Health, ImageAnalysis, ModelsInfo, Priority, SegmentMode, TextEmbeddings
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
 _CONNECT_TIMEOUT_S = 3.0
 _INFO_TIMEOUT_S = 5.0
+_HEALTH_TIMEOUT_S = 2.0
 
 
 class ModelClient:
     """An async context manager. `timeout_s` bounds one analysis, its wait in the service's queue included."""
 
     def __init__(self, base_url: str, *, timeout_s: float = 150.0, connections: int = 64) -> None:
-        self._base_url = base_url.rstrip("/")
+        self.base_url = base_url.rstrip("/")
         self._timeout_s = timeout_s
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
@@ -56,7 +58,15 @@ class ModelClient:
             async with asyncio.timeout(_INFO_TIMEOUT_S):
                 return await self._call("GET", "/v1/models", ModelsInfo, query=_of(fingerprint))
         except (ModelCrashed, TimeoutError):
-            raise ModelUnavailable("the model service does not answer") from None
+            raise ModelUnreachable("the model service does not answer") from None
+
+    async def health(self) -> Health:
+        """What `/health/ready` says, whether it is ready or not. Raises ModelUnreachable."""
+        try:
+            async with asyncio.timeout(_HEALTH_TIMEOUT_S):
+                return await self._call("GET", "/health/ready", Health, telling=(200, 503))
+        except (ImageSearchError, TimeoutError):
+            raise ModelUnreachable("the model service does not answer") from None
 
     async def embed_texts(
         self, texts: Sequence[str], *, priority: Priority = Priority.QUERY, fingerprint: str | None = None
@@ -67,7 +77,7 @@ class ModelClient:
             body = request.model_dump_json().encode()
             return await self._call("POST", "/v1/embed-texts", TextEmbeddings, body=body, headers=headers)
         except ModelCrashed:
-            raise ModelUnavailable("the model service does not answer") from None
+            raise ModelUnreachable("the model service does not answer") from None
 
     async def analyse(
         self,
@@ -93,28 +103,29 @@ class ModelClient:
         body: bytes | None = None,
         query: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
+        telling: tuple[int, ...] = (200,),
     ) -> AnswerT:
         if self._session is None:
             raise ModelUnavailable("the model client is closed")
         try:
             async with self._session.request(
                 method,
-                self._base_url + path,
+                self.base_url + path,
                 data=body,
                 params=query,
                 headers={**(headers or {}), **tracing.outgoing()},
                 allow_redirects=False,
             ) as answer:
                 content = await answer.read()
-                if answer.status == 200:
+                if answer.status in telling:
                     return answer_type.model_validate_json(content)
                 raise await _error_of(answer)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-            raise ModelUnavailable("the model service cannot be reached") from None
+            raise ModelUnreachable("the model service cannot be reached") from None
         except (aiohttp.ClientError, TimeoutError):
             raise ModelCrashed("the model service broke off while it worked on this") from None
         except ValidationError:
-            raise ModelUnavailable("the model service answers something unintelligible: is it of another version?") from None
+            raise ModelUnreachable("the model service answers something unintelligible: is it of another version?") from None
 
 
 def _of(fingerprint: str | None) -> dict[str, str]:
@@ -127,7 +138,9 @@ async def _error_of(answer: aiohttp.ClientResponse) -> ImageSearchError:
         problem: dict[str, Any] = await answer.json(content_type=None)
         code, detail = str(problem["code"]), str(problem["detail"])
     except (JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
-        return ModelUnavailable(f"the model service answers {answer.status}")
+        code, detail = "", f"the model service answers {answer.status}"
+        if answer.status != 429:  # which a proxy in between says of too many requests
+            return ModelUnreachable(detail)
     if code in {reason.value for reason in Reason}:
         return ImageRejected(Reason(code), detail)
     if answer.status == 422:
@@ -136,5 +149,7 @@ async def _error_of(answer: aiohttp.ClientResponse) -> ImageSearchError:
         return ModelCrashed("the models failed on this input")
     given = answer.headers.get("Retry-After", "")
     after_s = float(given) if given.isdecimal() else 5.0  # a proxy in between may send a date
+    if answer.status == 429:
+        return Overloaded(detail, retry_after_s=after_s)
     known = {"overloaded": Overloaded, "no_model": NoModel}
     return known.get(code, ModelUnavailable)(detail, retry_after_s=after_s)

@@ -15,9 +15,10 @@ import structlog
 from pydantic import ValidationError
 
 from core import logs
-from core.serving import serving, until_signalled
+from core.serving import until_signalled
 from core.threads import limit_libraries, usable_cores
 from model_service.app import create_app
+from model_service.draining import serve
 from model_service.registry import load
 from model_service.settings import ModelSettings
 
@@ -64,10 +65,13 @@ def _end_with_parent(grace_s: float) -> None:
 
 async def _serve(settings: ModelSettings, listener: socket.socket) -> None:
     app = create_app(settings, load=load)
-    async with serving(app, listener, shutdown_grace_s=settings.shutdown_grace_s):
-        host, port = listener.getsockname()[:2]
+    host, port = listener.getsockname()[:2]
+
+    async def until_told() -> None:
         log.info("model_service_listening", host=host, port=port, profile=settings.model_profile)
         await until_signalled()
+
+    await serve(app, listener, settings, until=until_told)
     log.info("model_service_stopped")
 
 

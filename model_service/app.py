@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from aiohttp import web
@@ -10,9 +11,10 @@ from core.gate import Gate
 from core.hosts import KnownHosts
 from core.metrics import service_registry
 from core.web import make_application, metrics_route
+from model_service.draining import part_while_draining
 from model_service.engine import Engine
 from model_service.metrics import InferenceMetrics
-from model_service.routes import ENGINE, REQUEST_TIMEOUT_S, routes
+from model_service.routes import DRAINING, ENGINE, REQUEST_TIMEOUT_S, routes
 from model_service.served import Load
 from model_service.settings import ModelSettings
 
@@ -25,6 +27,8 @@ def create_app(settings: ModelSettings, *, load: Load) -> web.Application:
         "model_service", registry, gate=gate, client_max_size=settings.max_image_bytes, routine=("/v1/models",)
     )
     app[REQUEST_TIMEOUT_S] = settings.request_timeout_s
+    app[DRAINING] = asyncio.Event()
+    app.on_response_prepare.append(part_while_draining)
     app.add_routes(routes)
     app.router.add_get("/metrics", metrics_route(registry))
 

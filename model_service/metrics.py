@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -9,11 +11,43 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from core.metrics import SHORT_S, decoder_deaths
 from core.schemas import Priority
 
+_SATURATION_WINDOW_S = 15.0
 _BATCH = (1, 2, 4, 8, 16, 32, 64)
+
+
+class BusyTime:
+    """The share of the last seconds in which anything was computed; what ran at the same time counts once."""
+
+    def __init__(self, *, window_s: float = _SATURATION_WINDOW_S, clock: Callable[[], float] = time.monotonic) -> None:
+        self._window_s = window_s
+        self._clock = clock
+        self._spans: deque[tuple[float, float]] = deque()
+        self._since = clock()
+
+    def note(self, duration_s: float) -> None:
+        """Something that took so long ended now."""
+        now = self._clock()
+        begun = max(now - duration_s, self._spans[-1][1] if self._spans else self._since)
+        self._spans.append((begun, now))
+        self._forget(now)
+
+    def share(self) -> float:
+        now = self._clock()
+        self._forget(now)
+        since = now - self._window_s
+        return min(1.0, sum(ended - max(begun, since) for begun, ended in self._spans) / self._window_s)
+
+    def _forget(self, now: float) -> None:
+        while self._spans and self._spans[0][1] <= now - self._window_s:
+            self._spans.popleft()
 
 
 class InferenceMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._busy = BusyTime()
+        Gauge(
+            "model_saturation", "Share of the last 15 seconds in which the models computed: 1 is all there is", registry=registry
+        ).set_function(self._busy.share)
         self._seconds = Histogram(
             "model_inference_seconds", "Time of one forward pass, whole batch", ("model",), buckets=SHORT_S, registry=registry
         )
@@ -48,6 +82,7 @@ class InferenceMetrics:
         self._waited.labels(priority).observe(waited_s)
 
     def observe_batch(self, model: str, size: int, duration_s: float, *, failed: int) -> None:
+        self._busy.note(duration_s)
         self._seconds.labels(model).observe(duration_s)
         self._batch.labels(model).observe(size)
         self._failed.labels(model).inc(failed)

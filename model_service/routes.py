@@ -17,6 +17,7 @@ from model_service.engine import Engine
 
 ENGINE: web.AppKey[Engine] = web.AppKey("engine", Engine)
 REQUEST_TIMEOUT_S: web.AppKey[float] = web.AppKey("request_timeout_s", float)
+DRAINING: web.AppKey[asyncio.Event] = web.AppKey("draining", asyncio.Event)
 
 routes = web.RouteTableDef()
 
@@ -69,10 +70,11 @@ async def live(_: web.Request) -> web.Response:
 @routes.get("/health/ready")
 async def ready(request: web.Request) -> web.Response:
     info = await request.app[ENGINE].info()
-    checks = {"models": info.state.value}
-    if info.state is EngineState.READY:
+    checks = {"models": info.state.value, **({"fingerprint": info.fingerprint} if info.fingerprint else {})}
+    draining = request.app[DRAINING].is_set()
+    if info.state is EngineState.READY and not draining:
         return json_answer(Health(status="ok", detail=info.notice, checks=checks))
-    detail = info.notice or "the models are still being loaded"
+    detail = "it is about to end" if draining else info.notice or "the models are still being loaded"
     return json_answer(Health(status="unavailable", detail=detail, checks=checks), status=503, headers={"Retry-After": "5"})
 
 

@@ -40,6 +40,12 @@ class ModelSettings(PictureSettings):
     embed_batch: int = Field(default=16, ge=1, le=256, description="most pictures embedded in one forward pass")
     queue_limit: int = Field(default=64, ge=1, description="requests that may wait; further ones are refused with 503")
     request_timeout_s: float = Field(default=120.0, gt=0, description="longest time that a request may take, its wait included")
+    drain_s: float = Field(
+        default=2.0,
+        ge=0,
+        description="for so long after SIGTERM requests are still taken while `/health/ready` says 503, so that whoever balances goes"
+        " elsewhere; a part of `SHUTDOWN_GRACE_S`",
+    )
     max_segments: int = Field(default=20, ge=0, le=100, description="most segments kept of a picture")
     segment_min_score: float = Field(default=0.25, ge=0, le=1, description="least confidence of a segment")
 

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from core import logs
 from core.catalog_client import CatalogClient
 from core.errors import ImageSearchError
-from core.model_client import ModelClient
+from core.metrics import service_registry
+from core.replicas.addresses import embedder_at
 from core.serving import serving, until_signalled
 from core.vectors.server import ServerStore
 from searchsvc.app import create_app
@@ -24,10 +25,11 @@ log = structlog.get_logger()
 
 async def serve(settings: SearchSettings, qdrant_url: str) -> None:
     async with AsyncExitStack() as stack:
-        embedder = await stack.enter_async_context(ModelClient(settings.model_url))
+        registry = service_registry()
+        embedder = await stack.enter_async_context(embedder_at(settings.model_services, registry))
         catalog = await stack.enter_async_context(CatalogClient(settings.watcher_url))
         vectors = await stack.enter_async_context(ServerStore.of(settings, qdrant_url))
-        app = create_app(settings, embedder=embedder, vectors=vectors, catalog=catalog)
+        app = create_app(settings, embedder=embedder, vectors=vectors, catalog=catalog, registry=registry)
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         listener = stack.enter_context(socket.create_server((settings.host, settings.port), family=family, backlog=1024))
         await stack.enter_async_context(serving(app, listener, shutdown_grace_s=settings.shutdown_grace_s))

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry
 
 from core import damage
 from core.decoding import decoder_of
@@ -66,9 +67,19 @@ _ROUTINE = ("/static", "/docs/files", f"{urls.API}/status", f"{urls.API}/events"
 """What a page fetches beside what its user asked for."""
 
 
-def create_app(settings: SearchSettings, *, embedder: Embedder, vectors: VectorStore, catalog: Catalog) -> web.Application:
-    """The search service over entered ports. What it opens itself (feedback, secret, thumbnails) opens and closes with the application."""
-    registry = service_registry()
+def create_app(
+    settings: SearchSettings,
+    *,
+    embedder: Embedder,
+    vectors: VectorStore,
+    catalog: Catalog,
+    registry: CollectorRegistry | None = None,
+) -> web.Application:
+    """The search service over entered ports. What it opens itself (feedback, secret, thumbnails) opens and closes with the application.
+
+    `registry` is one that the ports count in, where they do.
+    """
+    registry = registry or service_registry()
     measure_disk(registry, settings.data_dir)
     access = WriteAccess(settings.api_keys, listens_on=settings.host)
     if short := sum(map(is_short, settings.api_keys)):

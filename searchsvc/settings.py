@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from core.hosts import is_loopback
+from core.replicas.addresses import ModelAddresses
 from core.settings import FolderSettings, parts
 from searchsvc.api_keys import StoredKey
 from searchsvc.secret import SHORTEST_SAFE_BYTES, is_guessable
@@ -18,11 +19,10 @@ _KEY_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MOST_KEYS = 16
 
 
-class SearchSettings(FolderSettings):
+class SearchSettings(ModelAddresses, FolderSettings):
     """The public API and the page."""
 
     port: int = Field(default=3000, ge=0, le=65535, description="port of the page and the API")
-    model_url: str = Field(default="http://127.0.0.1:8001", description="the model service")
     watcher_url: str = Field(
         default="http://127.0.0.1:8002", description="the watcher; unused standalone, where both share a process"
     )

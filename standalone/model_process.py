@@ -108,5 +108,5 @@ class ModelProcess:
 
 
 def child_environment(*, host: str, port: int) -> dict[str, str]:
-    """This process's environment with the child's own address in it."""
-    return {**os.environ, "HOST": host, "PORT": str(port)}
+    """This process's environment with the child's own address in it. Its one caller ends with it, so it need not drain."""
+    return {**os.environ, "HOST": host, "PORT": str(port), "DRAIN_S": "0"}

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from core import logs
 from core.errors import ImageSearchError
-from core.model_client import ModelClient
+from core.metrics import service_registry
+from core.replicas.addresses import embedder_at
 from core.serving import serving, until_signalled
 from core.vectors.server import ServerStore
 from watcher.app import running_watcher
@@ -21,9 +22,10 @@ from watcher.settings import WatcherSettings
 async def _serve(settings: WatcherSettings, qdrant_url: str) -> None:
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(socket.create_server((settings.host, settings.port)))
-        embedder = await stack.enter_async_context(ModelClient(settings.model_url))
+        registry = service_registry()
+        embedder = await stack.enter_async_context(embedder_at(settings.model_services, registry))
         vectors = await stack.enter_async_context(ServerStore.of(settings, qdrant_url))
-        watcher = await stack.enter_async_context(running_watcher(settings, embedder, vectors))
+        watcher = await stack.enter_async_context(running_watcher(settings, embedder, vectors, registry=registry))
         await stack.enter_async_context(serving(watcher.app, listener, shutdown_grace_s=1.0))
         await until_signalled()
 

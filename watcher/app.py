@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import structlog
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from core import damage
 from core.decoding import Decoder, decoder_of
@@ -52,15 +53,23 @@ class RunningWatcher(NamedTuple):
 
 @asynccontextmanager
 async def running_watcher(
-    settings: WatcherSettings, embedder: Embedder, vectors: VectorStore, *, ledger: Ledger | None = None
+    settings: WatcherSettings,
+    embedder: Embedder,
+    vectors: VectorStore,
+    *,
+    ledger: Ledger | None = None,
+    registry: CollectorRegistry | None = None,
 ) -> AsyncIterator[RunningWatcher]:
-    """Watch and ingest for as long as the context lasts; models and vectors may come later. Raises LedgerInUse, NewerRelease."""
+    """Watch and ingest for as long as the context lasts; models and vectors may come later. Raises LedgerInUse, NewerRelease.
+
+    `registry` is one that the ports count in, where they do.
+    """
     async with AsyncExitStack() as stack:
         ledger = await stack.enter_async_context(ledger or ledger_of(settings))
         recovered = await _recovered(ledger)
         readers = ThreadPoolExecutor(max(4, min(8, 2 * (os.cpu_count() or 2))), thread_name_prefix="folder")
         stack.callback(readers.shutdown)
-        metrics = IngestionMetrics(service_registry())
+        metrics = IngestionMetrics(registry or service_registry())
         decoder = stack.enter_context(decoder_of(settings, on_death=decoder_deaths(metrics.registry).inc))
         parts = _assemble(settings, embedder, vectors, ledger, readers, decoder=decoder, metrics=metrics)
         repairs = await ledger.run(lambda _: damage.repairs(settings.data_dir, settings.data_dir / "vectors"))

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import structlog
 
-from core.errors import Conflict, ModelUnavailable, NoModel, Unavailable
+from core.errors import Conflict, ModelsDiffer, ModelUnavailable, NoModel, Unavailable
 from core.ports import Embedder, VectorStore
 from core.schemas import EngineState, ModelChange, ModelsAction, ModelsCourse, ModelsInfo
 from watcher import editions
@@ -72,8 +72,16 @@ class Models:
     # --- for whoever indexes
 
     async def target(self) -> ModelsInfo:
-        """The models to index for. Raises ModelUnavailable."""
-        configured = _ready(await self._embedder.info())
+        """The models to index for. Raises ModelUnavailable.
+
+        While several model services are of different models, as in a rolling update, those that the ledger has go on.
+        """
+        try:
+            configured = _ready(await self._embedder.info())
+        except ModelsDiffer:
+            if self._course is None:
+                raise
+            return await self._of_course(self._course)
         if configured.fingerprint != self._configured:
             self._course, again = await self._ledger.run(editions.meet, configured, self._ledger.now())
             self._configured = configured.fingerprint
@@ -82,6 +90,9 @@ class Models:
         course = self._course
         if course is None or course.target.fingerprint == configured.fingerprint:
             return configured
+        return await self._of_course(course)
+
+    async def _of_course(self, course: Course) -> ModelsInfo:
         info = await self._embedder.info(course.target.fingerprint)
         if info.state is EngineState.NO_MODEL:
             log.warning("models_gone", profile=course.target.profile, detail=info.notice)

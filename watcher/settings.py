@@ -6,14 +6,14 @@ from typing import Literal
 
 from pydantic import Field
 
+from core.replicas.addresses import ModelAddresses
 from core.settings import FolderSettings
 
 
-class WatcherSettings(FolderSettings):
+class WatcherSettings(ModelAddresses, FolderSettings):
     """How the folder is watched and how hard it is worked."""
 
     port: int = Field(default=8002, ge=0, le=65535, description="port of the watcher's status and metrics")
-    model_url: str = Field(default="http://127.0.0.1:8001", description="the model service")
     watch_mode: Literal["auto", "polling"] = Field(
         default="auto", description="`auto`: the system's file events; `polling`: for network drives, which send none"
     )

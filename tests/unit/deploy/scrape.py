@@ -10,9 +10,12 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from core.metrics import service_registry
+from core.replicas.addresses import embedder_at
 from core.schemas import EmbedTextRequest
 from model_service.app import create_app as create_model_app
 from model_service.parts import Parts
@@ -22,6 +25,7 @@ from searchsvc.settings import SearchSettings
 from tests.fakes import FakeCatalog, FakeEmbedder, FakeVectorStore, index, picture
 from tests.unit.model_service.fakes import fake_parts
 from tests.unit.watcher.fakes import House, jpeg
+from watcher.app import running_watcher
 
 Client = TestClient[web.Request, web.Application]
 
@@ -72,6 +76,13 @@ async def _text(client: Client) -> str:
     return await answer.text()
 
 
+def _registry_of_a_balancer() -> CollectorRegistry:
+    """What a service that is told of several model services counts of them."""
+    registry = service_registry()
+    embedder_at(("http://one:8001", "http://two:8001"), registry)
+    return registry
+
+
 async def _model_service(load: Callable[[ModelSettings], Parts]) -> str:
     async with TestClient(TestServer(create_model_app(ModelSettings(), load=load))) as client:
         while (await client.get("/health/ready")).status != 200:
@@ -90,7 +101,7 @@ async def _watcher(folder: Path) -> str:
     house = House(root)
     house.write("good.jpg", jpeg("2 things"))
     house.write("bad.jpg", jpeg("broken"))
-    async with house.running() as watcher:
+    async with running_watcher(house.settings(), house.embedder, house.store, registry=_registry_of_a_balancer()) as watcher:
         await house.agreed()
         async with TestClient(TestServer(watcher.app)) as client:
             return await _text(client)
@@ -101,7 +112,8 @@ async def _searchsvc(folder: Path) -> str:
     images = folder / "images"
     images.mkdir()
     settings = SearchSettings(images_dir=images, data_dir=folder / "state")
-    app = create_search_app(settings, embedder=embedder, vectors=vectors, catalog=catalog)
+    registry = _registry_of_a_balancer()
+    app = create_search_app(settings, embedder=embedder, vectors=vectors, catalog=catalog, registry=registry)
     (images / "red.png").write_bytes(picture("red"))
     image_id = await index(embedder, vectors, catalog, picture("red"), "red.png")
     async with TestClient(TestServer(app)) as client:
