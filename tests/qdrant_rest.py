@@ -98,8 +98,8 @@ class RestQdrant:
             return config
         told = wish.model_dump(mode="json", include={"shard_number", "replication_factor", "write_consistency_factor"})
         made = {key: value or 1 for key, value in told.items()}
-        vectors = _plain(wish.vectors)
-        return {**config, "params": {**config["params"], **made, "on_disk_payload": wish.on_disk_payload, "vectors": vectors}}
+        kept = wish.model_dump(mode="json", include={"on_disk_payload", "vectors"})
+        return {**config, "params": {**config["params"], **made, **kept}}
 
     async def _exists(self, request: web.Request) -> web.Response:
         return _result({"exists": request.match_info["name"] in self.indexes})
