@@ -62,7 +62,7 @@ def rows(folder: Path, case: Case, *, models_dir: Path, count: int) -> list[Row]
     naive = [loop_rate(files[:_NAIVE_PHOTOS], case.naive)]
     ingested = _ingested(folder, files, models_dir, case.environment)
     settings = ModelSettings.model_validate({"models_dir": models_dir, **{k.lower(): v for k, v in case.environment.items()}})
-    alone = _models_alone_per_s(load(settings), files[:64], segments=case.segments)
+    alone = _models_alone_per_s(load(settings), files[:128], segments=case.segments)
     naive.append(loop_rate(files[_NAIVE_PHOTOS : 2 * _NAIVE_PHOTOS], case.naive))
     rate = 2 / sum(1 / one for one in naive)
     seen = {"ingested_per_s": ingested.alone, "naive_per_s": rate, "models_alone_per_s": alone, "photos": count}
@@ -159,17 +159,20 @@ def _models_alone_per_s(parts: Parts, files: list[Path], *, segments: bool) -> f
     if segmenter is not None:
         found = [(one, instance) for one in pixels for instance in segmenter.segment([one], SegmentMode.STANDARD)[0]]
         looked_at = pixels + [crop(one, instance) for one, instance in found]
-    prepared: list[tuple[Any, list[Any]]] = [(tower, [tower.prepare(one) for one in looked_at]) for tower in parts.image_towers]
-    for tower, inputs in prepared:
-        tower.embed(inputs[:_BATCH])
-    started = time.perf_counter()
-    for tower, inputs in prepared:
-        for start in range(0, len(inputs), _BATCH):
-            tower.embed(inputs[start : start + _BATCH])
+    work: list[tuple[int, Callable[[Any], object], list[Any]]] = []
+    for tower in parts.image_towers:
+        inputs = [tower.prepare(one) for one in looked_at]
+        work.append((tower.at_once, tower.embed, [inputs[start : start + _BATCH] for start in range(0, len(inputs), _BATCH)]))
     if segmenter is not None:
-        for one in pixels:
-            segmenter.segment([one], SegmentMode.STANDARD)
-    return len(files) / (time.perf_counter() - started)
+        work.append((segmenter.at_once, lambda one: segmenter.segment([one], SegmentMode.STANDARD), pixels))
+    seconds = 0.0
+    for at_once, call, batches in work:
+        with ThreadPoolExecutor(at_once) as threads:
+            list(threads.map(call, batches[:1] * 2 * at_once))
+            started = time.perf_counter()
+            list(threads.map(call, batches))
+            seconds += time.perf_counter() - started
+    return len(files) / seconds
 
 
 def naive_clip(checkpoint: Path) -> Callable[[Path], object]:

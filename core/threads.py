@@ -9,22 +9,26 @@ from pathlib import Path
 
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _MOST_DECODERS = 8
+_CORES_OF_A_PASS = 4
+"""On machines with more than eight cores: a lone picture is not to wait for a single core."""
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadBudget:
     """Threads of one process that serves models.
 
-    A pass through a model takes every core for as long as it lasts, and passes follow one another on one thread. Decoders fill the
-    gaps, and keep the next batch ready: half the cores for them.
+    `passes` through a model run at once, each on its share of the `inference` threads: the threads of one pass wait for each other, so
+    that a pass over all cores stands still whenever a decoder has one of them. Decoders keep the next batch ready: half the cores for them.
     """
 
     inference: int
+    passes: int
     decoding: int
 
     @classmethod
     def of(cls, cores: int) -> ThreadBudget:
-        return cls(inference=cores, decoding=max(1, min(_MOST_DECODERS, math.ceil(cores / 2))))
+        passes = min(cores, max(2, cores // _CORES_OF_A_PASS))
+        return cls(inference=cores, passes=passes, decoding=max(1, min(_MOST_DECODERS, math.ceil(cores / 2))))
 
 
 def usable_cores(quota_file: Path = _CPU_QUOTA) -> int:

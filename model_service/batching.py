@@ -1,19 +1,22 @@
-"""One thread for all inference, fed in batches across callers; queries overtake ingestion.
+"""Passes through models, fed in batches across callers; queries overtake ingestion.
 
-One thread, because the runtimes use every core by themselves: two models at once would only fight for them. A batch is whatever
-waits at that moment for one model, up to its limit, so a lone query never waits for company and a crowd is never served singly.
-A batch of ingestion is also bounded in time, by how long the model took before: a query that comes meanwhile waits for no more.
+A batch is whatever waits at that moment for one model, up to its limit, so a lone query never waits for company and a crowd is never
+served singly. A model says how many passes through it may run at once; each then takes that share of the cores. Of ingestion, no more
+passes run than there are cores for, and none begins while a query waits or is answered; queries are counted among themselves, and so
+begin at once beside the passes of ingestion that run, unless they want the very model that these fill. A batch of ingestion is also
+bounded in time, by how long the model took before: a query that has to wait for one waits no longer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -26,6 +29,7 @@ LONGEST_INGEST_S = 0.06
 """What a query may have to wait for, in seconds."""
 
 _FIRST_BATCH = 4
+_MOST_THREADS = 64
 
 InputT = TypeVar("InputT")
 OutputT = TypeVar("OutputT")
@@ -33,11 +37,12 @@ OutputT = TypeVar("OutputT")
 
 @dataclass(frozen=True, eq=False, slots=True)
 class BatchModel(Generic[InputT, OutputT]):
-    """A function over batches. `call` must return one output an input, in input order."""
+    """A function over batches. `call` must return one output an input, in input order; so many threads may call it `at_once`."""
 
     name: str
     call: Callable[[Sequence[InputT]], Sequence[OutputT]]
     max_batch: int
+    at_once: int = 1
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -48,7 +53,7 @@ class _Waiting:
 
 
 class Dispatcher:
-    """Owns the inference thread. Every submitted input ends in a result or an exception, also when the dispatcher stops."""
+    """Owns the inference threads. Every submitted input ends in a result or an exception, also when the dispatcher stops."""
 
     def __init__(self, metrics: InferenceMetrics, *, longest_ingest_s: float = LONGEST_INGEST_S) -> None:
         self._metrics = metrics
@@ -56,8 +61,12 @@ class Dispatcher:
         self._most: dict[BatchModel[Any, Any], int] = {}
         """How many inputs a batch of ingestion may have, by model, as far as it was tried."""
         self._queues: dict[Priority, dict[BatchModel[Any, Any], deque[_Waiting]]] = {Priority.QUERY: {}, Priority.INGEST: {}}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
-        self._arrived = asyncio.Event()
+        self._running: Counter[BatchModel[Any, Any]] = Counter()
+        self._taken = dict.fromkeys(Priority, Fraction(0))
+        """Shares of the cores that the running passes of each priority have."""
+        self._passes: set[asyncio.Task[None]] = set()
+        self._threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="inference")
+        self._changed = asyncio.Event()
         self._dispatching: asyncio.Task[None] | None = None
         for priority in Priority:
             metrics.follow_queue(priority, depth=partial(self._depth, priority), age_s=partial(self._age_s, priority))
@@ -67,11 +76,12 @@ class Dispatcher:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._dispatching is not None:
-            self._dispatching.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._dispatching
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        for task in (self._dispatching, *self._passes):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+        self._threads.shutdown(wait=False, cancel_futures=True)
         for waiting in [one for queues in self._queues.values() for queue in queues.values() for one in queue]:
             _fail(waiting, ModelUnavailable("the model service is stopping"))
 
@@ -80,7 +90,7 @@ class Dispatcher:
         loop = asyncio.get_running_loop()
         waiting = [_Waiting(one, loop.create_future(), time.monotonic()) for one in inputs]
         self._queues[priority].setdefault(model, deque()).extend(waiting)
-        self._arrived.set()
+        self._changed.set()
         answers = await asyncio.gather(*(one.answer for one in waiting), return_exceptions=True)
         outputs: list[OutputT] = []
         for answer in answers:
@@ -98,42 +108,70 @@ class Dispatcher:
                     del queues[model]
 
     async def _dispatch(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
-            model, batch = self._next_batch()
-            if model is None:
-                self._arrived.clear()
-                await self._arrived.wait()
-                continue
-            started = time.perf_counter()
-            try:
-                outcomes = await loop.run_in_executor(self._thread, _outcomes, model, [one.input for one in batch])
-            except asyncio.CancelledError:
-                for one in batch:
-                    _fail(one, ModelUnavailable("the model service is stopping"))
-                raise
-            took_s = time.perf_counter() - started
-            failed = sum(isinstance(outcome, Exception) for outcome in outcomes)
-            self._metrics.observe_batch(model.name, len(batch), took_s, failed=failed)
-            self._note_time(model, len(batch), took_s)
-            for one, outcome in zip(batch, outcomes, strict=True):
-                _resolve(one, outcome)
+            self._changed.clear()
+            while self._begin_next():
+                pass
+            await self._changed.wait()
 
-    def _next_batch(self) -> tuple[BatchModel[Any, Any] | None, list[_Waiting]]:
-        """Queries before ingestion; among models, the one whose head has waited longest. Inputs that nobody awaits are dropped."""
-        for priority, queues in self._queues.items():
-            for queue in queues.values():
-                while queue and queue[0].answer.done():
-                    queue.popleft()
-            heads = [(queue[0].since, position, model) for position, (model, queue) in enumerate(queues.items()) if queue]
-            if heads:
-                model = min(heads)[2]
-                batch = _take(queues[model], model.max_batch if priority is Priority.QUERY else self._most_of(model))
-                now = time.monotonic()
-                for one in batch:
-                    self._metrics.observe_wait(priority, now - one.since)
-                return model, batch
-        return None, []
+    # --- which pass is next
+
+    def _begin_next(self) -> bool:
+        """Queries before ingestion; among models, the one whose head has waited longest. False when nothing more may begin now."""
+        if self._begin_one(Priority.QUERY):
+            return True
+        if self._taken[Priority.QUERY] or any(self._waiting(Priority.QUERY)):
+            return False
+        return self._begin_one(Priority.INGEST)
+
+    def _begin_one(self, priority: Priority) -> bool:
+        queues = self._queues[priority]
+        for queue in queues.values():
+            while queue and queue[0].answer.done():  # nobody awaits it any more
+                queue.popleft()
+        heads = [
+            (queue[0].since, n, model) for n, (model, queue) in enumerate(queues.items()) if queue and self._fits(model, priority)
+        ]
+        if not heads:
+            return False
+        model = min(heads)[2]
+        batch = _take(queues[model], model.max_batch if priority is Priority.QUERY else self._most_of(model))
+        now = time.monotonic()
+        for one in batch:
+            self._metrics.observe_wait(priority, now - one.since)
+        self._running[model] += 1
+        self._taken[priority] += Fraction(1, model.at_once)
+        task = asyncio.create_task(self._pass(model, batch, priority), name=f"pass-{model.name}")
+        self._passes.add(task)
+        task.add_done_callback(self._passes.discard)
+        return True
+
+    def _fits(self, model: BatchModel[Any, Any], priority: Priority) -> bool:
+        return self._running[model] < model.at_once and self._taken[priority] + Fraction(1, model.at_once) <= 1
+
+    # --- a pass
+
+    async def _pass(self, model: BatchModel[Any, Any], batch: list[_Waiting], priority: Priority) -> None:
+        started = time.perf_counter()
+        inputs = [one.input for one in batch]
+        try:
+            outcomes = await asyncio.get_running_loop().run_in_executor(self._threads, _outcomes, model, inputs)
+        except asyncio.CancelledError:
+            for one in batch:
+                _fail(one, ModelUnavailable("the model service is stopping"))
+            raise
+        finally:
+            self._running[model] -= 1
+            if not self._running[model]:
+                del self._running[model]
+            self._taken[priority] -= Fraction(1, model.at_once)
+            self._changed.set()
+        took_s = time.perf_counter() - started
+        failed = sum(isinstance(outcome, Exception) for outcome in outcomes)
+        self._metrics.observe_batch(model.name, len(batch), took_s, failed=failed)
+        self._note_time(model, len(batch), took_s)
+        for one, outcome in zip(batch, outcomes, strict=True):
+            _resolve(one, outcome)
 
     def _most_of(self, model: BatchModel[Any, Any]) -> int:
         return self._most.get(model, min(_FIRST_BATCH, model.max_batch))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from core.decode import Pixels
 from core.schemas import ModelCard, Space
+from core.threads import ThreadBudget
 from model_service import graphs
 from model_service.exports import Export
 from model_service.graphs import Graph
@@ -18,7 +19,9 @@ from model_service.towers import PictureTower, Tokens, TwoTowers
 from model_service.weights import Checkpoint
 
 
-def image_tower(export: Export, checkpoint: Checkpoint, *, model_name: str, threads: int, text: bool = False) -> PictureTower:
+def image_tower(
+    export: Export, checkpoint: Checkpoint, *, model_name: str, threads: ThreadBudget, text: bool = False
+) -> PictureTower:
     """Of pictures alone, or of a dual encoder. `checkpoint` names the space. Raises what the runtime raises for a damaged file."""
     record = export.record
     dim = record.dim or 0
@@ -32,11 +35,12 @@ def image_tower(export: Export, checkpoint: Checkpoint, *, model_name: str, thre
         precision=record.precision,
     )
     space = Space(collection=checkpoint.collection, model_name=model_name, dim=dim, text=text)
-    return PictureTower(_preparation(export, checkpoint), _pictures(_graph(export, threads)), space, card)
+    graph = _graph(export, threads, passes=threads.passes)
+    return PictureTower(_preparation(export, checkpoint), _pictures(graph), space, card, at_once=threads.passes)
 
 
 def two_towers(
-    images: Export, words: Export, checkpoint: Checkpoint, texts: Checkpoint, *, model_name: str, threads: int
+    images: Export, words: Export, checkpoint: Checkpoint, texts: Checkpoint, *, model_name: str, threads: ThreadBudget
 ) -> TwoTowers:
     """`checkpoint` is the image tower's; `texts` may be the same. Raises ValueError when the towers do not meet, and as `image_tower`."""
     named = checkpoint
@@ -45,10 +49,10 @@ def two_towers(
     if images.record.dim != words.record.dim:
         raise ValueError(f"its towers do not meet: pictures have {images.record.dim} numbers, words {words.record.dim}")
     tower = image_tower(images, named, model_name=model_name, threads=threads, text=True)
-    return TwoTowers(tower, _tokens(words, texts), _texts(_graph(words, threads)))
+    return TwoTowers(tower, _tokens(words, texts), _texts(_graph(words, threads, passes=1)))
 
 
-def segmenter(export: Export, checkpoint: Checkpoint, *, max_segments: int, min_score: float, threads: int) -> Segmenter:
+def segmenter(export: Export, checkpoint: Checkpoint, *, max_segments: int, min_score: float, threads: ThreadBudget) -> Segmenter:
     """Raises ValueError for the export of a tower, and as `image_tower`."""
     from model_service.segmenter import load_graph  # noqa: PLC0415 - imports torch, for what comes after the graph
 
@@ -57,17 +61,18 @@ def segmenter(export: Export, checkpoint: Checkpoint, *, max_segments: int, min_
         raise ValueError("the export is no segmenter's")
     return load_graph(
         checkpoint,
-        _graph(export, threads),
+        _graph(export, threads, passes=threads.passes),
         record.yolo,
         runtime=record.runtime,
         precision=record.precision,
         max_segments=max_segments,
         min_score=min_score,
+        at_once=threads.passes,
     )
 
 
-def _graph(export: Export, threads: int) -> Graph:
-    return graphs.load(export.folder, export.runtime, export.record.precision, threads=threads)
+def _graph(export: Export, threads: ThreadBudget, *, passes: int) -> Graph:
+    return graphs.load(export.folder, export.runtime, export.record.precision, threads=threads.inference, passes=passes)
 
 
 def _preparation(export: Export, checkpoint: Checkpoint) -> Callable[[Pixels], Tensor]:

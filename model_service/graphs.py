@@ -1,4 +1,4 @@
-"""Exported graphs, loaded: arrays in by name, arrays out in order. One thread at a time."""
+"""Exported graphs, loaded: arrays in by name, arrays out in order. As many threads at a time as they were loaded for."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,13 +27,15 @@ class Graph(Protocol):
         ...
 
 
-def load(folder: Path, runtime: Runtime, precision: Precision, *, threads: int) -> Graph:
-    """The graph of an export's folder. Raises what the runtime raises for a damaged file."""
+def load(folder: Path, runtime: Runtime, precision: Precision, *, threads: int, passes: int = 1) -> Graph:
+    """The graph of an export's folder; `passes` at once share the threads. Raises what the runtime raises for a damaged file."""
     path = folder / FILE_NAMES[runtime]
-    return load_openvino(path, precision, threads=threads) if runtime is Runtime.OPENVINO else load_onnx(path, threads=threads)
+    if runtime is Runtime.OPENVINO:
+        return load_openvino(path, precision, threads=threads, passes=passes)
+    return load_onnx(path, threads=max(1, threads // passes))
 
 
-def load_openvino(model: Any, precision: Precision, *, threads: int) -> Graph:
+def load_openvino(model: Any, precision: Precision, *, threads: int, passes: int = 1) -> Graph:
     """Of a path, or of a model in memory. What is not int8 in an int8 graph is float32, or bfloat16 where that was asked for."""
     openvino = imported_openvino()
     compiled = openvino.Core().compile_model(
@@ -41,13 +44,18 @@ def load_openvino(model: Any, precision: Precision, *, threads: int) -> Graph:
         {
             "INFERENCE_PRECISION_HINT": "bf16" if precision is Precision.BF16 else "f32",
             "INFERENCE_NUM_THREADS": threads,
-            "PERFORMANCE_HINT": "LATENCY",  # one stream over all threads: batches come one after another
+            "NUM_STREAMS": passes,
+            "ENABLE_CPU_PINNING": False,  # the threads of two graphs would be pinned to the same cores
         },
     )
-    return _OpenvinoGraph(compiled, frozenset(name for one in compiled.inputs for name in one.get_names()))
+    requests: SimpleQueue[Any] = SimpleQueue()
+    for _ in range(passes):
+        requests.put(compiled.create_infer_request())
+    return _OpenvinoGraph(compiled.outputs, requests, frozenset(name for one in compiled.inputs for name in one.get_names()))
 
 
 def load_onnx(path: Path, *, threads: int) -> Graph:
+    """`threads` are those of one pass; each thread that calls brings its own."""
     import onnxruntime  # noqa: PLC0415 - a runtime is imported when it is used
 
     options = onnxruntime.SessionOptions()
@@ -68,12 +76,17 @@ def imported_openvino() -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _OpenvinoGraph:
-    compiled: Any
+    outputs: Any
+    requests: SimpleQueue[Any]
     names: frozenset[str]
 
     def __call__(self, inputs: Mapping[str, Array]) -> list[NDArray[np.float32]]:
-        found = self.compiled({name: array for name, array in inputs.items() if name in self.names})
-        return [np.asarray(found[output], dtype=np.float32) for output in self.compiled.outputs]
+        request = self.requests.get()
+        try:
+            found = request.infer({name: array for name, array in inputs.items() if name in self.names})
+            return [np.asarray(found[output], dtype=np.float32) for output in self.outputs]
+        finally:
+            self.requests.put(request)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from core.threads import ThreadBudget
 from model_service.exports import Export, Exports, Kind, NotExported, Pooling
 from model_service.parts import Segmenter
 from model_service.runtimes import Choice, Machine, chosen
@@ -39,7 +40,7 @@ class Loader:
         if found:
             from model_service import exported  # noqa: PLC0415 - a runtime is imported when it is used
 
-            return exported.two_towers(found[0], found[1], images, words, model_name=name, threads=self.choice.threads)
+            return exported.two_towers(found[0], found[1], images, words, model_name=name, threads=self._threads)
         from model_service import encoders  # noqa: PLC0415 - as above
 
         device, precision = encoders.chosen_device(self.choice.device, self.choice.threads), self.choice.in_torch
@@ -52,7 +53,7 @@ class Loader:
         if found:
             from model_service import exported  # noqa: PLC0415 - as above
 
-            return exported.image_tower(found[0], checkpoint, model_name=name, threads=self.choice.threads)
+            return exported.image_tower(found[0], checkpoint, model_name=name, threads=self._threads)
         from model_service import encoders  # noqa: PLC0415 - as above
 
         device = encoders.chosen_device(self.choice.device, self.choice.threads)
@@ -63,12 +64,15 @@ class Loader:
         if found:
             from model_service import exported  # noqa: PLC0415 - as above
 
-            threads = self.choice.threads
-            return exported.segmenter(found[0], checkpoint, max_segments=max_segments, min_score=min_score, threads=threads)
+            return exported.segmenter(found[0], checkpoint, max_segments=max_segments, min_score=min_score, threads=self._threads)
         from model_service import encoders, segmenter  # noqa: PLC0415 - as above
 
         device, precision = encoders.chosen_device(self.choice.device, self.choice.threads), self.choice.in_torch
         return segmenter.load(checkpoint, device=device, max_segments=max_segments, min_score=min_score, precision=precision)
+
+    @property
+    def _threads(self) -> ThreadBudget:
+        return ThreadBudget.of(self.choice.threads)
 
     def _exported(self, *parts: tuple[Kind, Checkpoint, Pooling | None]) -> list[Export]:
         """Empty where torch is to be used."""

@@ -76,6 +76,7 @@ class OnnxDualEncoder:
     description: Description
     space: Space
     card: ModelCard
+    at_once: int
 
     def prepare(self, pixels: Pixels) -> Tensor:
         graph = self.description.image
@@ -95,8 +96,9 @@ class OnnxDualEncoder:
         return _normalised(self.text_session.run(["embedding"], {"input_ids": ids, "attention_mask": attended})[0])
 
 
-def load(folder: Path, *, model_name: str | None, threads: int) -> OnnxDualEncoder:
-    """`model_name` is what users call it, instead of the description's own. Raises ValueError and what ONNX Runtime raises."""
+def load(folder: Path, *, model_name: str | None, threads: int, passes: int = 1) -> OnnxDualEncoder:
+    """`model_name` is what users call it, instead of the description's own; `passes` over pictures share the threads. Raises ValueError
+    and what ONNX Runtime raises."""
     description = Description.model_validate(json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
     shown = model_name or description.name
     card = ModelCard(
@@ -109,7 +111,7 @@ def load(folder: Path, *, model_name: str | None, threads: int) -> OnnxDualEncod
         precision="float32",
     )
     encoder = OnnxDualEncoder(
-        image_session=_session(folder / description.image.file, threads),
+        image_session=_session(folder / description.image.file, max(1, threads // passes)),
         text_session=_session(folder / description.text.file, threads),
         tokenizer=_tokenizer(folder / description.text.tokenizer, description.text.max_tokens),
         description=description,
@@ -120,6 +122,7 @@ def load(folder: Path, *, model_name: str | None, threads: int) -> OnnxDualEncod
             text=True,
         ),
         card=card,
+        at_once=passes,
     )
     _check_dimensions(encoder)
     return encoder

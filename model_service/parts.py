@@ -26,6 +26,11 @@ class ImageTower(Protocol):
     @property
     def card(self) -> ModelCard: ...
 
+    @property
+    def at_once(self) -> int:
+        """Threads that may call `embed` at once, each for its share of the cores."""
+        ...
+
     def prepare(self, pixels: Pixels) -> Tensor:
         """Resize, crop and normalise one upright RGB picture. Any thread may call it."""
         ...
@@ -36,7 +41,7 @@ class ImageTower(Protocol):
 
 
 class TextTower(Protocol):
-    """Words to embeddings of the same space as the ImageTower beside it."""
+    """Words to embeddings of the same space as the ImageTower beside it. One thread at a time: a tokenizer may keep its padding as state."""
 
     @property
     def space(self) -> Space: ...
@@ -62,6 +67,11 @@ class Segmenter(Protocol):
 
     @property
     def card(self) -> ModelCard: ...
+
+    @property
+    def at_once(self) -> int:
+        """As of an ImageTower."""
+        ...
 
     def segment(self, pixels: Sequence[Pixels], mode: SegmentMode) -> list[list[Instance]]:
         """The instances of each picture, best first, bounded in number; `mode` is never NONE."""

@@ -15,7 +15,7 @@ import structlog
 
 from core.errors import NoModel
 from core.schemas import Space
-from core.threads import usable_cores
+from core.threads import ThreadBudget, usable_cores
 from model_service import profile_toml
 from model_service.extras import NotInstalled, require
 from model_service.parts import ImageTower, Parts, Segmenter, TextTower
@@ -85,7 +85,7 @@ class _Loading:
         self._settings = settings
         self._starter = starter
         self._weights = Weights(settings.models_dir, hub_timeout_s=settings.hub_timeout_s, may_fetch=may_fetch)
-        self._threads = settings.model_threads or usable_cores()
+        self._threads = ThreadBudget.of(settings.model_threads or usable_cores())
         self._notices = notices or []
 
     def clip(self) -> Parts:
@@ -123,7 +123,7 @@ class _Loading:
     def _onnx(self, folder: Path, name: str | None) -> DualEncoder:
         from model_service import onnx_encoder  # noqa: PLC0415 - a runtime is imported when a profile needs it, after serving began
 
-        return onnx_encoder.load(folder, model_name=name, threads=self._threads)
+        return onnx_encoder.load(folder, model_name=name, threads=self._threads.inference, passes=self._threads.passes)
 
     def _transformers_dual(self, entry: EmbedderEntry, folder: Path) -> DualEncoder:
         require("torch", "transformers")

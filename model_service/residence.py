@@ -45,14 +45,14 @@ class Loaded:
     def of(cls, parts: Parts, *, embed_batch: int) -> Self:
         texts = BatchModel(f"{parts.spaces[0].collection}/text", _rows(parts.text_tower.embed_texts), _TEXT_BATCH)
         towers = tuple(
-            BatchModel(f"{space.collection}/image", _rows(tower.embed), embed_batch)
+            BatchModel(f"{space.collection}/image", _rows(tower.embed), embed_batch, tower.at_once)
             for space, tower in zip(parts.spaces, parts.image_towers, strict=True)
         )
         segmenters: dict[SegmentMode, BatchModel[Pixels, list[Instance]]] = {}
         if parts.segmenter is not None:
             for mode in (SegmentMode.QUICK, SegmentMode.STANDARD, SegmentMode.FULL):
                 name = f"{parts.segmenter.card.model_name}/{mode}"
-                segmenters[mode] = BatchModel(name, _segmenting(parts, mode), _SEGMENT_BATCH)
+                segmenters[mode] = BatchModel(name, _segmenting(parts, mode), _SEGMENT_BATCH, parts.segmenter.at_once)
         return cls(parts, texts, towers, segmenters, _least_side(parts))
 
     @property

@@ -41,7 +41,7 @@ class UnusableSegmenter(Exception):
 
 @dataclass(frozen=True, slots=True)
 class YoloSegmenter:
-    """One loaded checkpoint; one thread at a time.
+    """One loaded checkpoint.
 
     Each picture goes through it alone: in a batch, ultralytics pads pictures to a common shape and gives up on the later ones when
     the first took long, so that a picture's segments would depend on its neighbours.
@@ -51,6 +51,7 @@ class YoloSegmenter:
     """Of a BGR picture and the side that it is fitted into: `ultralytics`' `Results`."""
     max_segments: int
     card: ModelCard
+    at_once: int = 1
 
     def segment(self, pixels: Sequence[Pixels], mode: SegmentMode) -> list[list[Instance]]:
         return [self._segments(picture, INPUT_SIDES[mode]) for picture in pixels]
@@ -114,14 +115,15 @@ def load_graph(
     precision: Precision,
     max_segments: int,
     min_score: float,
+    at_once: int,
 ) -> YoloSegmenter:
-    """Of an export."""
+    """Of an export, which was loaded for as many threads as `at_once`."""
     with imported_ultralytics():
         from model_service.yolo_graph import predictor  # noqa: PLC0415 - imports ultralytics
 
-        predict = predictor(graph, facts, _options(max_segments, min_score))
+        predict = predictor(graph, facts, _options(max_segments, min_score), at_once=at_once)
         card = _card(checkpoint, facts.family, runtime=runtime, device="cpu", precision=precision)
-        return _warm(YoloSegmenter(predict, max_segments, card))
+        return _warm(YoloSegmenter(predict, max_segments, card, at_once))
 
 
 def opened(ultralytics: Any, checkpoint: Checkpoint) -> Any:

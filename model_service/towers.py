@@ -28,6 +28,7 @@ class PictureTower:
     """Of (n, 3, h, w): (n, dim), of any length."""
     space: Space
     card: ModelCard
+    at_once: int = 1
 
     def prepare(self, pixels: Pixels) -> Tensor:
         return self.preparation(pixels)
@@ -38,7 +39,7 @@ class PictureTower:
 
 @dataclass(frozen=True, slots=True)
 class TwoTowers:
-    """Pictures and words. `embed_texts` wants one thread at a time: a tokenizer may keep its padding as state."""
+    """Pictures and words."""
 
     images: PictureTower
     tokens: Callable[[Sequence[str]], Tokens]
@@ -51,6 +52,10 @@ class TwoTowers:
     @property
     def card(self) -> ModelCard:
         return self.images.card
+
+    @property
+    def at_once(self) -> int:
+        return self.images.at_once
 
     def prepare(self, pixels: Pixels) -> Tensor:
         return self.images.prepare(pixels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any
 
 import torch
@@ -34,16 +35,23 @@ class GraphModel:
         """Whoever loads it runs it."""
 
 
-def predictor(graph: Graph, facts: YoloFacts, options: dict[str, Any]) -> Callable[[Pixels, int], Any]:
-    """Of a BGR picture and the side that it is fitted into: its `Results`. `options` are `ultralytics`' own."""
+def predictor(graph: Graph, facts: YoloFacts, options: dict[str, Any], *, at_once: int) -> Callable[[Pixels, int], Any]:
+    """Of a BGR picture and the side that it is fitted into: its `Results`, for as many threads. `options` are `ultralytics`' own."""
     from ultralytics.models.yolo.segment import SegmentationPredictor  # noqa: PLC0415 - imported with its side effects undone
 
-    made = SegmentationPredictor(overrides={**options, "device": "cpu", "mode": "predict", "rect": True})
-    made.model, made.device = GraphModel(graph, facts), torch.device("cpu")
+    free: SimpleQueue[Any] = SimpleQueue()
+    for _ in range(at_once):
+        made = SegmentationPredictor(overrides={**options, "device": "cpu", "mode": "predict", "rect": True})
+        made.model, made.device = GraphModel(graph, facts), torch.device("cpu")
+        free.put(made)
 
     def predict(picture: Pixels, side: int) -> Any:
-        made.args.imgsz = side
-        (result,) = made(source=picture)
-        return result
+        made = free.get()  # it keeps what it works on as state
+        try:
+            made.args.imgsz = side
+            (result,) = made(source=picture)
+            return result
+        finally:
+            free.put(made)
 
     return predict

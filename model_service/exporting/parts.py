@@ -132,7 +132,7 @@ class _Segments(Part):
 
     def _found(self, graph: Graph, pictures: Sequence[Pixels]) -> list[list[Instance]]:
         loaded = segmenter.load_graph(
-            self._checkpoint, graph, self._facts, runtime="", precision=Precision.FP32, max_segments=20, min_score=0.25
+            self._checkpoint, graph, self._facts, runtime="", precision=Precision.FP32, max_segments=20, min_score=0.25, at_once=1
         )
         return loaded.segment(pictures, SegmentMode.STANDARD)
 

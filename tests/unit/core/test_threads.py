@@ -8,9 +8,9 @@ import pytest
 from core.threads import ThreadBudget, limit_libraries, usable_cores
 
 
-@pytest.mark.parametrize(("cores", "decoding"), [(1, 1), (2, 1), (3, 2), (8, 4), (64, 8)])
-def test_passes_take_every_core_and_decoders_half_of_them_but_never_none(cores: int, decoding: int) -> None:
-    assert ThreadBudget.of(cores) == ThreadBudget(inference=cores, decoding=decoding)
+@pytest.mark.parametrize(("cores", "passes", "decoding"), [(1, 1, 1), (2, 2, 1), (3, 2, 2), (8, 2, 4), (16, 4, 8), (64, 16, 8)])
+def test_passes_share_every_core_and_decoders_have_half_of_them_but_never_none(cores: int, passes: int, decoding: int) -> None:
+    assert ThreadBudget.of(cores) == ThreadBudget(inference=cores, passes=passes, decoding=decoding)
 
 
 def test_a_containers_quota_bounds_the_cores_and_may_be_a_part_of_one(tmp_path: Path) -> None:

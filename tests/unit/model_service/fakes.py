@@ -36,6 +36,7 @@ class FakeTower:
     def __init__(self, name: str, *, text: bool, duration_s: float = 0.0) -> None:
         self.space = Space(collection=f"{name.lower()}-1", model_name=name, dim=4, text=text)
         self.card = card("embedder", name)
+        self.at_once = 1
         self.batches: list[int] = []
         self._duration_s = duration_s
 
@@ -69,6 +70,7 @@ class FakeSegmenter:
     """Finds the left half of every picture."""
 
     card = card("segmenter", "Halves")
+    at_once = 1
 
     def segment(self, pixels: Sequence[Pixels], mode: SegmentMode) -> list[list[Instance]]:
         return [[_left_half(picture)] for picture in pixels]

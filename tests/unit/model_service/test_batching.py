@@ -1,11 +1,11 @@
-"""One inference thread: batches across callers, queries first, everybody answered."""
+"""Batches across callers, as many passes at once as there are cores for, queries first, everybody answered."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -125,6 +125,96 @@ async def test_a_query_to_one_model_overtakes_ingestion_in_another() -> None:
         gate.set()
         await asyncio.gather(*tasks)
     assert order == ["ingestion", "query", "ingestion", "ingestion"]
+
+
+class Passes:
+    """A model whose passes last until they are let go; tells how many run at once."""
+
+    def __init__(self, at_once: int) -> None:
+        self.gate = threading.Event()
+        self.running = 0
+        self.most = 0
+        self._counting = threading.Lock()
+        self.model = BatchModel(f"of {at_once}", self._call, 1, at_once)
+
+    def _call(self, numbers: Sequence[int]) -> list[int]:
+        with self._counting:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        self.gate.wait(10)
+        with self._counting:
+            self.running -= 1
+        return list(numbers)
+
+
+async def test_as_many_passes_run_at_once_as_their_model_allows_and_share_the_cores() -> None:
+    passes = Passes(3)
+    async with _dispatcher() as dispatcher:
+        work = asyncio.create_task(dispatcher.submit(passes.model, list(range(9)), Priority.INGEST))
+        await until(lambda: passes.running == 3)
+        passes.gate.set()
+        assert await work == list(range(9))
+    assert passes.most == 3
+
+
+@pytest.mark.parametrize(("first", "second", "together"), [(1, 1, False), (1, 2, False), (2, 1, False), (2, 2, True)])
+async def test_passes_of_ingestion_through_two_models_never_want_more_than_the_cores(
+    first: int, second: int, together: bool
+) -> None:
+    one, other = Passes(first), Passes(second)
+    async with _dispatcher() as dispatcher:
+        work = [asyncio.create_task(dispatcher.submit(one.model, [1], Priority.INGEST))]
+        await until(lambda: one.running == 1)
+        work.append(asyncio.create_task(dispatcher.submit(other.model, [2], Priority.INGEST)))
+        if together:
+            await until(lambda: other.running == 1)
+        else:
+            await asyncio.sleep(0.05)
+            assert other.running == 0
+            one.gate.set()
+            await until(lambda: other.running == 1)
+        one.gate.set()
+        other.gate.set()
+        assert await asyncio.gather(*work) == [[1], [2]]
+
+
+async def test_a_query_begins_beside_the_passes_of_ingestion_and_no_further_one_begins_until_it_is_answered() -> None:
+    ingested, asked = Passes(2), Passes(1)
+    async with _dispatcher() as dispatcher:
+        work = [asyncio.create_task(dispatcher.submit(ingested.model, [1, 2], Priority.INGEST))]
+        await until(lambda: ingested.running == 2)
+        work.append(asyncio.create_task(dispatcher.submit(asked.model, [3], Priority.QUERY)))
+        await until(lambda: asked.running == 1)
+        work.append(asyncio.create_task(dispatcher.submit(ingested.model, [4], Priority.INGEST)))
+        ingested.gate.set()
+        await until(lambda: ingested.running == 0)
+        await asyncio.sleep(0.05)
+        assert ingested.running == 0
+        ingested.gate.clear()
+        asked.gate.set()
+        await until(lambda: ingested.running == 1)
+        ingested.gate.set()
+        assert await asyncio.gather(*work) == [[1, 2], [3], [4]]
+
+
+async def test_a_query_to_a_model_that_ingestion_fills_is_next() -> None:
+    passes = Passes(2)
+    async with _dispatcher() as dispatcher:
+        ingestion = asyncio.create_task(dispatcher.submit(passes.model, [1, 2, 3, 4], Priority.INGEST))
+        await until(lambda: passes.running == 2)
+        query = asyncio.create_task(dispatcher.submit(passes.model, [9], Priority.QUERY))
+        await asyncio.sleep(0.05)
+        assert passes.running == 2
+        passes.gate.set()
+        assert await query == [9]
+        assert await ingestion == [1, 2, 3, 4]
+    assert passes.most == 2
+
+
+async def until(check: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not check():
+            await asyncio.sleep(0.002)
 
 
 async def test_a_model_that_returns_too_few_outputs_fails_its_callers_instead_of_shifting_results() -> None:

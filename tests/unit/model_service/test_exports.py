@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from core.threads import ThreadBudget
 from model_service import encoders, exported
 from model_service.exporting import parts
 from model_service.exporting.making import Held, Part, Workshop, make
@@ -85,9 +87,10 @@ def test_a_clip_in_float32_answers_as_in_torch(runtime: Runtime, clip: Checkpoin
     made = exports(tmp_path, choice(runtime), Maker())
     images, words = made.have(made.wanted("images", clip), made.wanted("words", clip))
 
-    towers = exported.two_towers(images, words, clip, clip, model_name="CLIP", threads=1)
+    towers = exported.two_towers(images, words, clip, clip, model_name="CLIP", threads=ThreadBudget.of(2))
 
     assert towers.space == torch.space
+    assert towers.at_once == 2
     assert images.record.preparation is not None
     assert words.record.wording is not None
     assert cosines(embedded(towers), embedded(torch)).min() > 0.9999
@@ -96,12 +99,26 @@ def test_a_clip_in_float32_answers_as_in_torch(runtime: Runtime, clip: Checkpoin
 
 
 @pytest.mark.parametrize("runtime", [Runtime.OPENVINO, Runtime.ONNX])
+def test_more_threads_than_passes_at_once_get_each_their_own_vectors(
+    runtime: Runtime, resnet: Checkpoint, tmp_path: Path
+) -> None:
+    export = pictures_of(tmp_path, resnet, choice(runtime), Maker())
+    tower = exported.image_tower(export, resnet, model_name="ResNet", threads=ThreadBudget.of(2))
+    batches = [[tower.prepare(picture)] * size for picture in PICTURES for size in (1, 3)]
+    alone = [tower.embed(batch) for batch in batches]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(tower.embed, batches * 10))
+    for found, expected in zip(together, alone * 10, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("runtime", [Runtime.OPENVINO, Runtime.ONNX])
 def test_int8_is_used_where_it_agrees_and_says_how_well(runtime: Runtime, resnet: Checkpoint, tmp_path: Path) -> None:
     torch = encoders.load_image_tower(resnet, device="cpu", model_name="ResNet")
     maker = Maker()
 
     export = pictures_of(tmp_path, resnet, choice(runtime, Precision.INT8), maker)
-    tower = exported.image_tower(export, resnet, model_name="ResNet", threads=1)
+    tower = exported.image_tower(export, resnet, model_name="ResNet", threads=ThreadBudget.of(2))
 
     found = cosines(embedded(tower), embedded(torch))
     assert tower.card.precision == "int8"
@@ -118,7 +135,7 @@ def test_bfloat16_is_used_where_int8_is_not_asked_for(clip: Checkpoint, tmp_path
     made = exports(tmp_path, choice(Runtime.OPENVINO, Precision.BF16), Maker())
 
     images, words = made.have(made.wanted("images", clip), made.wanted("words", clip))
-    towers = exported.two_towers(images, words, clip, clip, model_name="CLIP", threads=1)
+    towers = exported.two_towers(images, words, clip, clip, model_name="CLIP", threads=ThreadBudget.of(2))
 
     assert (towers.card.precision, words.record.precision) == ("bf16", "bf16")
     assert cosines(embedded(towers), embedded(torch)).min() > 0.99
@@ -138,7 +155,7 @@ def test_towers_with_checkpoints_of_their_own_meet_in_the_space_that_torch_names
     made = exports(tmp_path, choice(Runtime.OPENVINO), Maker())
 
     pair = made.have(made.wanted("images", resnet), made.wanted("words", words, pooling="mean"))
-    towers = exported.two_towers(pair[0], pair[1], resnet, words, model_name="Mine", threads=1)
+    towers = exported.two_towers(pair[0], pair[1], resnet, words, model_name="Mine", threads=ThreadBudget.of(2))
 
     assert towers.space == torch.space
     assert cosines(towers.embed_texts(TEXTS), torch.embed_texts(TEXTS)).min() > 0.9999
@@ -202,7 +219,11 @@ def test_what_is_half_written_is_not_taken_but_made_anew(
 
     assert maker.made == ["images", "images"]
     assert read(export.folder) == export.record
-    assert exported.image_tower(export, resnet, model_name="x", threads=1).embed([np.ones((3, 32, 32), np.float32)]).any()
+    assert (
+        exported.image_tower(export, resnet, model_name="x", threads=ThreadBudget.of(2))
+        .embed([np.ones((3, 32, 32), np.float32)])
+        .any()
+    )
 
 
 def test_an_export_that_dies_leaves_nothing_and_torch_is_used(resnet: Checkpoint, tmp_path: Path) -> None:

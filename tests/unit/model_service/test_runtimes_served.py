@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from core.schemas import SegmentMode
+from core.threads import ThreadBudget
 from model_service import exported, registry, segmenter
 from model_service.exporting import parts
 from model_service.exporting.making import Held, Workshop, make
@@ -37,11 +39,15 @@ def test_an_exported_segmenter_finds_the_masks_that_torch_finds(
 
     made = Exports(tmp_path, tmp_path, Choice(Runtime.OPENVINO, "cpu", 2, precisions), can_quantise=True, run=run)
     (export,) = made.have(made.wanted("segments", checkpoint))
-    loaded = exported.segmenter(export, checkpoint, max_segments=20, min_score=0.25, threads=1)
+    loaded = exported.segmenter(export, checkpoint, max_segments=20, min_score=0.25, threads=ThreadBudget.of(2))
     torch = segmenter.load(checkpoint, device="cpu", max_segments=20, min_score=0.25)
 
     matched, missed = list[float](), 0
     pictures = real_photos[32:40]
+    alone = loaded.segment(pictures, SegmentMode.STANDARD)
+    with ThreadPoolExecutor(4) as threads:  # more than it was loaded for
+        together = threads.map(lambda picture: loaded.segment([picture], SegmentMode.STANDARD)[0], pictures)
+    assert [[one.bbox for one in found] for found in together] == [[one.bbox for one in found] for found in alone]
     for mode in (SegmentMode.QUICK, SegmentMode.STANDARD):
         for found, expected in zip(loaded.segment(pictures, mode), torch.segment(pictures, mode), strict=True):
             for instance in expected:
