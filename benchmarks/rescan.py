@@ -21,13 +21,14 @@ from pathlib import Path
 from benchmarks.machine import facts
 from benchmarks.rows import HEAD, Row
 from core.errors import Reason
-from watcher import locations, probe, views
+from watcher import locations, views
 from watcher.folder import Folder
 from watcher.intake import Intake, IntakeEvents
 from watcher.ledger import FileLedger, Ledger
 from watcher.locations import Admission
 from watcher.scanner import Scanner
 from watcher.stability import SettleRules
+from watcher.watched_folder import WatchedFolder
 
 _FILES_A_FOLDER = 200
 _STATUS = Path("/proc/self/status")
@@ -115,14 +116,14 @@ async def _scanner(folder: Folder, ledger: Ledger) -> AsyncIterator[Scanner]:
     """With an intake that would take what it finds, as in the watcher."""
     async with AsyncExitStack() as stack:
         readers = stack.enter_context(ThreadPoolExecutor(4, thread_name_prefix="folder"))
-        scanner = Scanner(folder, ledger, readers, accept_new_folder=False)
+        pictures = WatchedFolder(folder)
+        scanner = Scanner(pictures, ledger, readers, accept_new_folder=False)
         intake = Intake(
-            folder,
+            pictures,
             ledger,
             readers,
             rules=SettleRules(settle_s=2.0, truncated_after_s=60.0),
             max_image_bytes=2**20,
-            leases=probe.leases_work(folder.root),
             events=IntakeEvents(_nothing, _nothing, _refused, scanner.request, _none_lost),
         )
         for work in (intake.run(), scanner.run(intake)):

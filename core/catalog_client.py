@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Annotated, Any, NoReturn, Self, TypeVar
 
 import aiohttp
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
@@ -25,12 +26,19 @@ from core.schemas import FailurePage, ImageRecord, IngestionStatus, ModelsAction
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _SEGMENT_TIMEOUT_S = 120.0
+MOST_HINTS = 200
 
 
 class NoticeRequest(Wire):
     """Body of `POST /v1/notice`."""
 
     path: str = Field(min_length=1, max_length=4096)
+
+
+class HintRequest(Wire):
+    """Body of `POST /v1/hints`."""
+
+    paths: tuple[Annotated[str, Field(min_length=1, max_length=4096)], ...] = Field(max_length=MOST_HINTS)
 
 
 class SegmentRequest(Wire):
@@ -77,6 +85,10 @@ class CatalogClient:
 
     async def notice(self, path: str) -> ImageRecord:
         return _parsed(ImageRecord, await self._call("POST", "/v1/notice", body=NoticeRequest(path=path)))
+
+    async def hint(self, paths: Sequence[str]) -> None:
+        for first in range(0, len(paths), MOST_HINTS):
+            await self._call("POST", "/v1/hints", body=HintRequest(paths=tuple(paths[first : first + MOST_HINTS])))
 
     async def delete(self, image_id: str) -> None:
         await self._call("DELETE", f"/v1/images/{image_id}")

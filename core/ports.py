@@ -348,6 +348,10 @@ class Catalog(Protocol):
         """Admit a complete file (path relative to the folder) now instead of waiting for its event. Raises NotFound, ImageRejected."""
         ...
 
+    async def hint(self, paths: Sequence[str]) -> None:
+        """Something happened to the files at these paths, it is said: they are looked at soon, or missed by nobody if that is not so."""
+        ...
+
     async def delete(self, image_id: str) -> None:
         """Remove the image's files from the folder, and its points. Raises NotFound."""
         ...

@@ -256,7 +256,7 @@ class Repair(Wire):
 
 class WatcherStatus(Wire):
     state: Literal["starting", "watching", "folder_missing", "draining"]
-    observer: Literal["inotify", "native", "polling"]
+    observer: Literal["inotify", "native", "polling", "listing"]
     last_reconcile_at: datetime | None = None
     reconciling: bool = False
     settling: int = Field(default=0, description="files seen but still being written")

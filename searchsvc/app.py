@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
-from prometheus_client import CollectorRegistry
 
 from core import damage
 from core.decoding import decoder_of
@@ -21,7 +20,7 @@ from core.hosts import KnownHosts
 from core.images.folder import ImageFolder
 from core.images.settings import bucket_of
 from core.metrics import measure_disk, service_registry
-from core.ports import Catalog, Embedder, VectorStore
+from core.ports import Catalog, Embedder, ImageStore, VectorStore
 from core.room import Rooms
 from core.web import make_application, metrics_route
 from searchsvc import openapi, urls
@@ -117,16 +116,6 @@ def create_app(
     return app
 
 
-def _limits(settings: SearchSettings) -> RateLimits:
-    return RateLimits(
-        {Kind.SEARCH: settings.searches_per_s, Kind.RATING: settings.ratings_per_s, Kind.WRITING: settings.writes_per_s}
-    )
-
-
-def _threads(stack: AsyncExitStack, count: int, name: str) -> ThreadPoolExecutor:
-    """A named executor. Its release does not wait on the loop: what runs ends before the process does."""
-    executor = ThreadPoolExecutor(count, thread_name_prefix=name)
-    stack.callback(executor.shutdown, wait=False)
 def _image_store(settings: SearchSettings) -> ImageStore:
     place = settings.bucket_place
     if place is not None:
@@ -146,6 +135,16 @@ def _linked_origin(settings: SearchSettings) -> str | None:
     return f"{where.scheme}://{where.netloc}"
 
 
+def _limits(settings: SearchSettings) -> RateLimits:
+    return RateLimits(
+        {Kind.SEARCH: settings.searches_per_s, Kind.RATING: settings.ratings_per_s, Kind.WRITING: settings.writes_per_s}
+    )
+
+
+def _threads(stack: AsyncExitStack, count: int, name: str) -> ThreadPoolExecutor:
+    """A named executor. Its release does not wait on the loop: what runs ends before the process does."""
+    executor = ThreadPoolExecutor(count, thread_name_prefix=name)
+    stack.callback(executor.shutdown, wait=False)
     return executor
 
 
@@ -206,6 +205,7 @@ async def _services(
         feedback=feedback_store,
         feedback_export=FeedbackExport(feedback_store, reading),
         metrics=metrics,
+        originals=originals,
         query_timeout_s=settings.query_timeout_s,
         readiness=Readiness(embedder=embedder, vectors=vectors, catalog=catalog, rooms=rooms, executor=reading, repairs=repairs),
         reading=reading,
@@ -216,7 +216,6 @@ async def _services(
         ),
         reranking=reranking,
         searcher=Searcher(
-        originals=originals,
             models=models,
             questions=questions,
             ranking=ranking,

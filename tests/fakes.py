@@ -335,6 +335,7 @@ class FakeCatalog:
     records: dict[str, ImageRecord] = field(default_factory=dict)
     failed: list[Failure] = field(default_factory=list)
     noticed: list[str] = field(default_factory=list)
+    hinted: list[str] = field(default_factory=list)
     resegmented: list[tuple[str, SegmentMode]] = field(default_factory=list)
     course: ModelsCourse = field(default_factory=lambda: ModelsCourse(searched=None, profile=None))
     turned: list[ModelsAction] = field(default_factory=list)
@@ -368,6 +369,10 @@ class FakeCatalog:
         self._check()
         self.noticed.append(path)
         return ImageRecord(image_id="0" * 64, state=ImageState.PENDING, paths=(path,), bytes=1, noticed_at=datetime.now(UTC))
+
+    async def hint(self, paths: Sequence[str]) -> None:
+        self._check()
+        self.hinted += paths
 
     async def delete(self, image_id: str) -> None:
         await self.image(image_id)

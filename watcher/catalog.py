@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Literal, TypeVar
 
 import structlog
 
 from core.decode import IMAGE_SUFFIXES
 from core.errors import ImageRejected, InvalidRequest, NotFound, Reason, Unavailable
+from core.filenames import is_hidden
 from core.schemas import (
     FailurePage,
     ImageRecord,
@@ -26,18 +28,20 @@ from core.schemas import (
     SegmentMode,
     WatcherStatus,
 )
-from watcher import locations, probe, views
-from watcher.folder import Folder, is_hidden, is_temporary
+from watcher import locations, views
+from watcher.folder import is_temporary
 from watcher.intake import Intake
 from watcher.ledger import Ledger
 from watcher.locations import Admission, FileStat
 from watcher.metrics import IngestionMetrics
 from watcher.models import Models
-from watcher.observer import FolderObserver
+from watcher.observer import FolderObserver, Hint
+from watcher.pictures import Pictures
 from watcher.probe import Absence
 from watcher.reconcile import Reconciler
 from watcher.scanner import Scanner
 from watcher.sweeper import Sweeper
+from watcher.watched_bucket import ListingOnly
 from watcher.worker import Worker
 
 log = structlog.get_logger()
@@ -52,12 +56,12 @@ _AT_ONCE = 0.0  # an orphan since 1970: no grace left
 class Parts:
     """The running watcher, as the catalog looks into it."""
 
-    folder: Folder
+    pictures: Pictures
     ledger: Ledger
     intake: Intake
     scanner: Scanner
     reconciler: Reconciler
-    observer: FolderObserver
+    observer: FolderObserver | ListingOnly
     worker: Worker
     models: Models
     sweeper: Sweeper
@@ -120,8 +124,7 @@ class FolderCatalog:
         return await self._parts.ledger.run(views.failures, limit=limit, offset=offset, ignored=ignored)
 
     async def notice(self, path: str) -> ImageRecord:
-        folder = self._parts.folder
-        await self._read(lambda: folder.checked(path))
+        await self._read(lambda: self._parts.pictures.checked(path))
         if is_hidden(path) or is_temporary(path):
             raise InvalidRequest("hidden and temporary files are left alone", field="path")
         stat, image_id = await self._identify(path)
@@ -132,33 +135,44 @@ class FolderCatalog:
         return await self.image(image_id)
 
     async def _identify(self, path: str) -> tuple[FileStat, str]:
-        file = self._parts.folder.locate(path)
-        stat = await self._read(lambda: probe.stat_file(file))
+        pictures = self._parts.pictures
+        (stat,) = await self._read(lambda: pictures.stats([path]))
         if not isinstance(stat, FileStat):
             raise _refusal_of(stat)
         if stat.size > self._max_image_bytes:
             raise ImageRejected(Reason.TOO_MANY_BYTES, f"the file has more than {self._max_image_bytes:,} bytes")
         if stat.size == 0:
             raise ImageRejected(Reason.EMPTY_FILE, "the file is empty")
-        seen = await self._read(lambda: probe.look(file, now=time.time(), leases=lambda _: False))
+        (seen,) = await self._read(lambda: pictures.looks([(path, stat)], now=time.time()))
         if isinstance(seen, Absence):
             raise _refusal_of(seen)
         if not seen.image and PurePosixPath(path).suffix.lower() not in IMAGE_SUFFIXES:
             raise ImageRejected(Reason.NOT_AN_IMAGE, "the file is not a picture")
-        found = await self._read(lambda: probe.content_hash(file, stat))
+        found = await self._read(lambda: pictures.content_hash(path, stat))
         if isinstance(found, Absence):
             raise _refusal_of(found)
         if found is None:
             raise Unavailable("the file is still being written", retry_after_s=1)
         return stat, found
 
+    async def hint(self, paths: Sequence[str]) -> None:
+        pictures = self._parts.pictures
+
+        def within() -> list[Hint]:
+            hints = []
+            for path in paths:
+                with suppress(InvalidRequest):
+                    hints.append(Hint(pictures.checked(path)))
+            return hints
+
+        self._parts.intake.take(await self._read(within))
+
     async def delete(self, image_id: str) -> None:
         parts = self._parts
         record = await self.image(image_id)
-        files = [parts.folder.locate(path) for path in record.paths]
-        await self._read(lambda: _unlink_all(files))
+        await self._read(lambda: parts.pictures.remove(record.paths))
         await parts.ledger.run(locations.forget, record.paths, _AT_ONCE)
-        log.info("image_deleted", image_id=image_id, paths=len(files))
+        log.info("image_deleted", image_id=image_id, paths=len(record.paths))
         await parts.sweeper.sweep_now(image_id)
 
     async def resegment(self, image_id: str, mode: SegmentMode) -> list[Segment]:
@@ -191,12 +205,3 @@ def _refusal_of(absence: Absence) -> NotFound | ImageRejected:
             return ImageRejected(Reason.UNREADABLE, "the file cannot be read")
         case _:
             return NotFound("there is no such file in the watched folder")
-
-
-def _unlink_all(files: list[Path]) -> None:
-    """Remove the files. Raises Unavailable when one of them must stay."""
-    for file in files:
-        try:
-            file.unlink(missing_ok=True)
-        except OSError:
-            raise Unavailable("the folder does not let its files be removed", retry_after_s=60) from None

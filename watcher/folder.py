@@ -24,11 +24,6 @@ class WalkBatch:
     mounts: dict[str, int] = field(default_factory=dict)
 
 
-def is_hidden(path: str) -> bool:
-    """Whether the file or any folder above it is hidden, or an office program's lock file."""
-    return any(part.startswith((".", "~$")) for part in path.split("/"))
-
-
 def is_temporary(path: str) -> bool:
     """Whether the name is one that a program gives a file while it writes it."""
     name = PurePosixPath(path)

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import hashlib
-import os
 from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from pathlib import Path
 
 from core import points
 from core.decoding import Decoder
@@ -19,10 +14,10 @@ from core.errors import ImageRejected, ImageSearchError
 from core.ports import Embedder, Payload, Record, VectorStore
 from core.schemas import ImageAnalysis, Location, ModelsInfo, Priority, Segment, SegmentMode
 from watcher import jobs
-from watcher.folder import Folder
 from watcher.jobs import Job, Outcome, Places
 from watcher.ledger import Ledger
 from watcher.metrics import IngestionMetrics
+from watcher.pictures import Pictures, Verified
 
 
 class FileChanged(ImageSearchError):
@@ -37,12 +32,6 @@ class Ingested:
     segments: tuple[Segment, ...] | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Bytes:
-    body: bytes
-    file_time: datetime
-
-
 class Ingest:
     """Called with the image's lock and lease held. It writes points; whether the ledger believes it is the caller's word.
 
@@ -53,7 +42,7 @@ class Ingest:
 
     def __init__(
         self,
-        folder: Folder,
+        pictures: Pictures,
         ledger: Ledger,
         embedder: Embedder,
         vectors: VectorStore,
@@ -64,7 +53,7 @@ class Ingest:
         recheck: Callable[[str], None],
     ) -> None:
         self._decoder = decoder
-        self._folder = folder
+        self._pictures = pictures
         self._ledger = ledger
         self._embedder = embedder
         self._vectors = vectors
@@ -120,7 +109,7 @@ class Ingest:
         outcome = Outcome(analysis.fingerprint, analysis.width, analysis.height, len(analysis.segments), places.version)
         return Ingested(outcome, analysis.segments)
 
-    async def _write(self, analysis: ImageAnalysis, places: Places, content: _Bytes) -> set[str]:
+    async def _write(self, analysis: ImageAnalysis, places: Places, content: Verified) -> set[str]:
         """Returns the collections."""
         by_collection = points.points_by_collection(
             analysis, paths=places.paths, size_bytes=len(content.body), file_time=content.file_time
@@ -142,11 +131,10 @@ class Ingest:
 
     # --- reading
 
-    async def _read(self, image_id: str) -> _Bytes:
+    async def _read(self, image_id: str) -> Verified:
         """The image's bytes, from the first path that still has them."""
         for path in (await self._ledger.run(jobs.places, image_id)).paths:
-            file = self._folder.locate(path)
-            content = await asyncio.get_running_loop().run_in_executor(self._readers, _read_verified, file, image_id)
+            content = await asyncio.get_running_loop().run_in_executor(self._readers, self._pictures.read, path, image_id)
             if content is not None:
                 return content
             self._recheck(path)
@@ -198,18 +186,3 @@ class Ingest:
         facts = points.PictureFacts(seal["width"], seal["height"], seal["taken_at"], location, labels)
         for space in info.spaces:
             await self._vectors.set_payload(space.collection, points.of_image(seal["image_id"]), facts.payload())
-
-
-def _read_verified(file: Path, image_id: str) -> _Bytes | None:
-    """The file's bytes, if they are the image's; a file that is being written to is not."""
-    try:
-        with file.open("rb") as opened:
-            body = opened.read()
-            modified_s = os.fstat(opened.fileno()).st_mtime
-    except OSError as error:
-        if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:  # our trouble, not the file's
-            raise
-        return None
-    if hashlib.sha256(body).hexdigest() != image_id:
-        return None
-    return _Bytes(body, datetime.fromtimestamp(modified_s, UTC))

@@ -20,12 +20,14 @@ import structlog
 
 from core.decode import IMAGE_SUFFIXES
 from core.errors import Reason, Unavailable
-from watcher import locations, probe
-from watcher.folder import Folder, is_hidden, is_temporary
-from watcher.ledger import Ledger
+from core.filenames import is_hidden
+from watcher import locations
+from watcher.folder import is_temporary
+from watcher.ledger import Operations
 from watcher.locations import RECHECKED, Admission, FileStat
 from watcher.mounts import is_below
 from watcher.observer import Hint
+from watcher.pictures import Pictures
 from watcher.probe import Absence, Seen
 from watcher.stability import Look, SettleRules, Settling
 
@@ -36,7 +38,6 @@ T = TypeVar("T")
 _BATCH = 256
 _FED_AT_MOST = 1024
 _TRACKED_AT_MOST = 20_000
-_HASHERS = 2
 _RETRY_S = 1.0
 _REFUSALS = {Absence.DENIED: Reason.PERMISSION_DENIED, Absence.UNREADABLE: Reason.UNREADABLE}
 
@@ -76,21 +77,19 @@ class Intake:
 
     def __init__(
         self,
-        folder: Folder,
-        ledger: Ledger,
+        pictures: Pictures,
+        ledger: Operations,
         readers: Executor,
         *,
         rules: SettleRules,
         max_image_bytes: int,
-        leases: Callable[[int], bool],
         events: IntakeEvents,
     ) -> None:
-        self._folder = folder
+        self._pictures = pictures
         self._ledger = ledger
         self._readers = readers
         self._rules = rules
         self._max_image_bytes = max_image_bytes
-        self._leases = leases
         self._events = events
         self._candidates: dict[str, _Candidate] = {}
         self._due: list[_Entry] = []
@@ -164,7 +163,7 @@ class Intake:
     async def run(self) -> None:
         """Look at what is due, for ever."""
         async with asyncio.TaskGroup() as tasks:
-            for number in range(_HASHERS):
+            for number in range(self._pictures.hashers):
                 tasks.create_task(self._hash_for_ever(), name=f"hasher-{number}")
             tasks.create_task(self._look_for_ever(), name="intake")
 
@@ -219,17 +218,17 @@ class Intake:
     # --- looking
 
     async def _look_at(self, batch: list[_Candidate]) -> None:
-        stats = await self._read(lambda: [probe.stat_file(self._folder.locate(candidate.path)) for candidate in batch])
+        stats = await self._read(lambda: self._pictures.stats([candidate.path for candidate in batch]))
         known = await self._ledger.run(locations.known, [candidate.path for candidate in batch])
         gone: list[_Candidate] = []
-        to_open: list[_Candidate] = []
+        to_open: list[tuple[_Candidate, FileStat]] = []
         for candidate, found in zip(batch, stats, strict=True):
             earlier = known.get(candidate.path)
             if isinstance(found, FileStat):
                 if earlier is not None and earlier.stat == found and earlier.reason not in RECHECKED:
                     self._drop(candidate)
                 else:
-                    to_open.append(candidate)
+                    to_open.append((candidate, found))
             elif found in _REFUSALS:
                 self._drop(
                     candidate
@@ -254,15 +253,13 @@ class Intake:
                 self._events.scan(candidate.path)
             self._drop(candidate)
 
-    async def _open(self, candidates: list[_Candidate]) -> None:
-        if not candidates:
+    async def _open(self, found: list[tuple[_Candidate, FileStat]]) -> None:
+        if not found:
             return
         now = time.time()
-        looks = await self._read(
-            lambda: [probe.look(self._folder.locate(one.path), now=now, leases=self._leases) for one in candidates]
-        )
+        looks = await self._read(lambda: self._pictures.looks([(one.path, stat) for one, stat in found], now=now))
         settled: list[tuple[_Candidate, Seen]] = []
-        for candidate, seen in zip(candidates, looks, strict=True):
+        for (candidate, _), seen in zip(found, looks, strict=True):
             if isinstance(seen, Seen):
                 look = Look(time.monotonic(), seen.stat, seen.writing, seen.complete, seen.age_s)
                 pause_s = candidate.settling.judge(look)
@@ -277,7 +274,7 @@ class Intake:
         await self._identify(settled)
 
     async def _refuse_unread(self, candidate: _Candidate, reason: Reason) -> None:
-        stat = await self._read(lambda: probe.stat_file(self._folder.locate(candidate.path)))
+        (stat,) = await self._read(lambda: self._pictures.stats([candidate.path]))
         if isinstance(stat, FileStat):
             await self._refuse(candidate, stat, reason, "the file cannot be opened")
         self._drop(candidate)
@@ -321,10 +318,10 @@ class Intake:
             await self._guarded(self._hash(candidate), [candidate])
 
     async def _hash(self, candidate: _Candidate) -> None:
-        file, stat = self._folder.locate(candidate.path), candidate.stat
+        stat = candidate.stat
         if stat is None:
             raise RuntimeError("a file is hashed only after it was looked at")
-        found = await self._read(lambda: probe.content_hash(file, stat))
+        found = await self._read(lambda: self._pictures.content_hash(candidate.path, stat))
         if isinstance(found, Absence) and found in _REFUSALS:
             await self._refuse(candidate, stat, _REFUSALS[found], "the file cannot be read")
             self._drop(candidate)

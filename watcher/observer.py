@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 import structlog
 from watchdog.events import (
@@ -33,10 +33,9 @@ from watchdog.observers.inotify_c import CallbackId, InotifyEvent, InotifyFD, Ma
 from watchdog.observers.polling import PollingObserverVFS
 
 from watcher.folder import Folder
+from watcher.pictures import ObserverKind
 
 log = structlog.get_logger()
-
-ObserverKind = Literal["inotify", "native", "polling"]
 
 _EVENTS: list[type[FileSystemEvent]] = [
     FileCreatedEvent,

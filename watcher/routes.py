@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from core.catalog_client import SEGMENTS, ModelsRequest, NoticeRequest, SegmentRequest
+from core.catalog_client import SEGMENTS, HintRequest, ModelsRequest, NoticeRequest, SegmentRequest
 from core.errors import InvalidRequest
 from core.gate import Gate
 from core.schemas import Health
@@ -12,7 +12,7 @@ from core.web import json_answer, make_application, metrics_route, read_json
 from watcher.catalog import FolderCatalog
 from watcher.metrics import IndexMetrics, IngestionMetrics
 
-_LARGEST_BODY = 64 * 1024
+_LARGEST_BODY = 1024 * 1024
 _LARGEST_PAGE = 1000
 
 
@@ -40,6 +40,10 @@ class Routes:
     async def notice(self, request: web.Request) -> web.Response:
         asked = await read_json(request, NoticeRequest)
         return json_answer(await self._catalog.notice(asked.path), status=202)
+
+    async def hint(self, request: web.Request) -> web.Response:
+        await self._catalog.hint((await read_json(request, HintRequest)).paths)
+        return web.Response(status=204)
 
     async def delete(self, request: web.Request) -> web.Response:
         await self._catalog.delete(request.match_info["id"])
@@ -83,6 +87,7 @@ def make_app(catalog: FolderCatalog, metrics: IngestionMetrics, index: IndexMetr
             web.get("/v1/status", routes.status),
             web.get("/v1/failures", routes.failures),
             web.post("/v1/notice", routes.notice),
+            web.post("/v1/hints", routes.hint),
             web.get("/v1/images/{id}", routes.image),
             web.delete("/v1/images/{id}", routes.delete),
             web.post("/v1/images/{id}/segment", routes.segment),

@@ -13,10 +13,11 @@ import structlog
 
 from core.errors import Unavailable
 from watcher import locations, scans
-from watcher.folder import Folder, WalkBatch
+from watcher.folder import WalkBatch
 from watcher.intake import Intake
-from watcher.ledger import Ledger
-from watcher.mounts import WITNESSES, is_below, lost_mounts
+from watcher.ledger import Operations
+from watcher.mounts import WITNESSES, is_below
+from watcher.pictures import Pictures
 
 log = structlog.get_logger()
 
@@ -31,8 +32,8 @@ _RETRY_S = 2.0
 class Scanner:
     """Scans one folder at a time; requests for many are one scan of everything."""
 
-    def __init__(self, folder: Folder, ledger: Ledger, readers: Executor, *, accept_new_folder: bool) -> None:
-        self._folder = folder
+    def __init__(self, pictures: Pictures, ledger: Operations, readers: Executor, *, accept_new_folder: bool) -> None:
+        self._pictures = pictures
         self._ledger = ledger
         self._readers = readers
         self._accept_new_folder = accept_new_folder
@@ -66,18 +67,18 @@ class Scanner:
     async def lost(self) -> set[str]:
         """Mount points whose file system is away; what lies on them is kept as it is."""
         if self._accept_new_folder:
-            missing = not await self._off_loop(self._folder.root.is_dir)
+            missing = not await self._off_loop(self._pictures.is_there)
             self._note_missing(missing)
             return {""} if missing else set()
         devices = await self._ledger.run(locations.mounts)
         witnesses = {mount: await self._ledger.run(locations.sample_below, mount, WITNESSES) for mount in devices}
-        lost = await self._off_loop(partial(lost_mounts, self._folder, devices, witnesses))
-        self._note_missing("" in lost or not await self._off_loop(self._folder.root.is_dir))
+        lost = await self._off_loop(partial(self._pictures.lost, devices, witnesses))
+        self._note_missing("" in lost or not await self._off_loop(self._pictures.is_there))
         return lost
 
     def _note_missing(self, missing: bool) -> None:
         if missing and not self.folder_missing:
-            log.error("folder_missing", kept="every image and point", fix="mount it again; ingestion then goes on by itself")
+            log.error("folder_missing", kept="every image and point", fix=self._pictures.remedy)
         elif self.folder_missing and not missing:
             log.info("folder_returned")
         self.folder_missing = missing
@@ -127,7 +128,7 @@ class Scanner:
         level("folder_scanned", folder=below or ".", files=files, changed=changed, vanished=vanished, ms=duration_ms)
 
     async def _mark(self, below: str) -> tuple[int, dict[str, int]]:
-        walk = self._folder.walk(below)
+        walk = self._pictures.walk(below)
         files, devices = 0, dict[str, int]()
         while (batch := await self._off_loop(lambda: next(walk, None))) is not None:
             await self._mark_batch(batch)

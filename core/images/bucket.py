@@ -79,6 +79,17 @@ class ImageBucket:
         kept = self._cache.get(_kept_as(file))
         return (file, kept) if kept is not None and len(kept) == file.size else self._fetched(file)
 
+    def fetch(self, path: str, *, most_bytes: int) -> tuple[StoredFile, bytes]:
+        """As it is now, whatever the cache has. Of a larger object nothing is read."""
+        _check_name(path)
+        with _asked("the object"):
+            result = self._store.get(path)
+            file = stored(result.meta)
+            content = bytes(result.bytes()) if file.size <= most_bytes else b""
+        if len(content) == file.size:
+            self._cache.keep(_kept_as(file), content)
+        return file, content
+
     def open(self, path: str) -> OpenedFile:
         file = self.stat(path)
         opened = self._cached(file)

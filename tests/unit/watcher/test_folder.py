@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import InvalidRequest
-from core.filenames import from_text, to_text
+from core.filenames import from_text, is_hidden, to_text
 from watcher import mounts, probe
-from watcher.folder import Folder, is_hidden, is_temporary
+from watcher.folder import Folder, is_temporary
 from watcher.probe import Absence, Seen
 from watcher.stability import Writing
 

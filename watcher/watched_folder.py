@@ -1,0 +1,83 @@
+"""Pictures in a folder, as the watcher sees them."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from core.errors import Unavailable
+from watcher import mounts, probe
+from watcher.folder import Folder, WalkBatch
+from watcher.locations import FileStat
+from watcher.pictures import Verified
+from watcher.probe import Absence, Seen
+
+
+class WatchedFolder:
+    """See `watcher.pictures.Pictures`."""
+
+    remedy = "mount it again; ingestion then goes on by itself"
+    hashers = 2
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self._leases = probe.leases_work(folder.root)
+
+    @property
+    def name(self) -> str:
+        return self.folder.root.name
+
+    def is_there(self) -> bool:
+        return self.folder.root.is_dir()
+
+    def lost(self, devices: Mapping[str, int], witnesses: Mapping[str, Sequence[str]]) -> set[str]:
+        return mounts.lost_mounts(self.folder, devices, witnesses)
+
+    def checked(self, path: str) -> str:
+        return self.folder.checked(path)
+
+    def walk(self, below: str = "") -> Iterator[WalkBatch]:
+        return self.folder.walk(below)
+
+    def stats(self, paths: Sequence[str]) -> list[FileStat | Absence]:
+        return [probe.stat_file(self.folder.locate(path)) for path in paths]
+
+    def looks(self, files: Sequence[tuple[str, FileStat]], *, now: float) -> list[Seen | Absence]:
+        return [probe.look(self.folder.locate(path), now=now, leases=self._leases) for path, _ in files]
+
+    def content_hash(self, path: str, expected: FileStat) -> str | Absence | None:
+        return probe.content_hash(self.folder.locate(path), expected)
+
+    def read(self, path: str, image_id: str) -> Verified | None:
+        return _read_verified(self.folder.locate(path), image_id)
+
+    def remove(self, paths: Sequence[str]) -> None:
+        _unlink_all([self.folder.locate(path) for path in paths])
+
+
+def _read_verified(file: Path, image_id: str) -> Verified | None:
+    """The file's bytes, if they are the image's; a file that is being written to is not."""
+    try:
+        with file.open("rb") as opened:
+            body = opened.read()
+            modified_s = os.fstat(opened.fileno()).st_mtime
+    except OSError as error:
+        if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:  # our trouble, not the file's
+            raise
+        return None
+    if hashlib.sha256(body).hexdigest() != image_id:
+        return None
+    return Verified(body, datetime.fromtimestamp(modified_s, UTC))
+
+
+def _unlink_all(files: list[Path]) -> None:
+    """Remove the files. Raises Unavailable when one of them must stay."""
+    for file in files:
+        try:
+            file.unlink(missing_ok=True)
+        except OSError:
+            raise Unavailable("the folder does not let its files be removed", retry_after_s=60) from None
