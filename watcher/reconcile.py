@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
 
 import structlog
 
@@ -15,24 +16,41 @@ from core.errors import InvalidRequest, Unavailable
 from core.points import Kind
 from core.ports import Match, Record, VectorStore, Where
 from core.schemas import ModelsInfo
-from watcher import jobs, locations, scans, views
-from watcher.ledger import Ledger
+from watcher import jobs, locations, views
+from watcher.comparison import Comparison, ids_of
+from watcher.ledger import Operations
 from watcher.locks import ImageLocks
-from watcher.views import Expected
 
 log = structlog.get_logger()
 
 _PAGE = 500
 _RETRY_S = 5.0
+_SLICE_S = 20.0
+"""After which a look at every point lets others have their turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """Images that start anew, points that were removed; `complete` is False where there is more to look at."""
+
+    missing: int
+    stray: int
+    complete: bool
 
 
 class VectorCheck:
-    """Compares ledger and vectors. What looks wrong is looked at again under the image's lock before anything is done about it."""
+    """Compares ledger and vectors. What looks wrong is looked at again under the image's lock before anything is done about it.
 
-    def __init__(self, ledger: Ledger, vectors: VectorStore, locks: ImageLocks) -> None:
+    `points_per_s` bounds how fast a look at every point reads their ids; 0: no bound.
+    """
+
+    def __init__(self, ledger: Operations, vectors: VectorStore, locks: ImageLocks, *, points_per_s: float = 0.0) -> None:
         self._ledger = ledger
         self._vectors = vectors
         self._locks = locks
+        self._comparison = Comparison(ledger, vectors, points_per_s=points_per_s)
+        self._pending: set[str] = set()
+        """Collections of which the look at every point that is under way has not come to the end."""
 
     async def counts_agree(self, info: ModelsInfo) -> bool:
         """A quick look: as many points of each kind as the ledger expects."""
@@ -57,23 +75,45 @@ class VectorCheck:
     async def _count(self, collection: str, kind: Kind) -> int:
         return await self._vectors.count(collection, where=Where(must=(Match("kind", (kind.value,)),)))
 
-    async def mend(self, info: ModelsInfo) -> tuple[int, int]:
-        """Images with missing points start anew, points that belong to nothing go. Returns how many of each.
+    async def mend(self, info: ModelsInfo, *, every_point: bool = True, for_s: float = float("inf")) -> Mended:
+        """Images with missing points start anew, points that belong to nothing go.
 
-        To a ledger that knows of no file at all, every point would be a stray: it was lost, and so may the folder be.
+        Without `every_point` the ids are read of those ranges alone whose counts differ. To a ledger that knows of no file at all,
+        every point would be a stray: it was lost, and so may the folder be.
         """
+        until = time.monotonic() + for_s
         if not await self._ledger.run(locations.has_below, ""):
-            return 0, 0
+            return Mended(0, 0, complete=True)
         current = {space.collection for space in info.spaces}
+        present = await self._vectors.collections()
+        self._pending &= current & set(present)
         missing, stray = 0, 0
-        for collection in await self._vectors.collections():
-            if collection in current:
-                await self._mark(collection)
-                missing += await self._mend_missing(collection)
-                stray += await self._mend_stray(collection)
-            else:
-                stray += await self._remove_unknown(collection)
-        return missing, stray
+        if every_point and not self._pending:
+            self._pending = current & set(present)
+            for collection in present:
+                stray += await self._remove_unknown(collection) if collection not in current else 0
+        for collection in sorted(self._pending) if every_point else [name for name in present if name in current]:
+            mended = await self._mend(collection, every_point=every_point, until=until)
+            missing, stray = missing + mended.missing, stray + mended.stray
+            if not mended.complete:
+                return Mended(missing, stray, complete=False)
+            self._pending.discard(collection)
+        return Mended(missing, stray, complete=True)
+
+    def begin_anew(self) -> None:
+        """What of a look at every point was done does not count any more."""
+        self._pending.clear()
+        self._comparison.begin()
+
+    async def _mend(self, collection: str, *, every_point: bool, until: float) -> Mended:
+        missing, stray = 0, 0
+        walk = self._comparison.every_point(collection, until=until) if every_point else self._comparison.differing(collection)
+        async with aclosing(walk):
+            async for compared in walk:
+                for image_id in compared.lacking:
+                    missing += await self._check_image(collection, image_id)
+                stray += await self._mend_stray(collection, compared.unexplained)
+        return Mended(missing, stray, complete=not every_point or not self._comparison.is_under_way(collection))
 
     async def _remove_unknown(self, collection: str) -> int:
         """In the collection of other models: what they found of a known image is kept, should they come back."""
@@ -84,42 +124,23 @@ class VectorCheck:
                 strays += await self._check_strays(collection, image_id, [record])
         return strays
 
-    async def _mark(self, collection: str) -> None:
-        await self._ledger.run(scans.begin_points)
-        page: list[str] = []
-        async for record in self._vectors.scroll(collection, with_payload=False):
-            page.append(record.id)
-            if len(page) >= _PAGE:
-                await self._ledger.run(scans.mark_points, page)
-                page = []
-        await self._ledger.run(scans.mark_points, page)
-
-    async def _mend_missing(self, collection: str) -> int:
-        missing, after = 0, ""
-        while page := await self._ledger.run(views.expected, after, _PAGE):
-            after = page[-1].image_id
-            for image in await self._ledger.run(scans.lacking_points, [(image, _ids_of(image)) for image in page]):
-                missing += await self._check_image(collection, image.image_id)
-        return missing
-
     async def _check_image(self, collection: str, image_id: str) -> bool:
         async with self._locks.hold(image_id):
             expected = (await self._ledger.run(views.states, [image_id])).get(image_id)
             if expected is None:
                 return False
-            ids = _ids_of(expected)
+            ids = ids_of(expected)
             if len(await self._vectors.retrieve(collection, ids)) == len(ids):
                 return False
             log.warning("points_missing", collection=collection, image_id=image_id)
             return await self._ledger.run(jobs.requeue, image_id)
 
-    async def _mend_stray(self, collection: str) -> int:
+    async def _mend_stray(self, collection: str, unexplained: Sequence[str]) -> int:
         """Points that no indexed image explains. They are found by subtraction, so their payload is read only here."""
-        strays, after = 0, ""
-        while page := await self._ledger.run(scans.unexplained_points, after, _PAGE):
-            after = page[-1]
+        strays = 0
+        for start in range(0, len(unexplained), _PAGE):
             by_image: dict[str, list[Record]] = defaultdict(list)
-            for record in await self._vectors.retrieve(collection, page):
+            for record in await self._vectors.retrieve(collection, unexplained[start : start + _PAGE]):
                 by_image[str(record.payload.get("image_id"))].append(record)
             for image_id, records in by_image.items():
                 strays += await self._check_strays(collection, image_id, records)
@@ -140,20 +161,18 @@ class VectorCheck:
             return len(stale)
 
 
-def _ids_of(image: Expected) -> list[str]:
-    segments = (points.segment_point_id(image.image_id, n) for n in range(image.segments))
-    return [points.image_point_id(image.image_id), *segments]
-
-
 class Reconciler:
-    """`run` compares at the start, at intervals and on request. A start after an unclean end and a change of models look at every point."""
+    """`run` compares at the start, at intervals and on request: counts as a rule, every point at a start, after a change of models, and
+    each `every_point_interval_s`, since a cluster may lose points and revive as many.
+    """
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: Operations,
         check: VectorCheck,
         *,
         interval_s: float,
+        every_point_interval_s: float = 86_400.0,
         scan: Callable[[], Awaitable[None]],
         is_calm: Callable[[], bool],
         models: Callable[[], Awaitable[ModelsInfo]],
@@ -162,18 +181,20 @@ class Reconciler:
         self._ledger = ledger
         self._check = check
         self._interval_s = interval_s
+        self._every_point_interval_s = every_point_interval_s
         self._scan = scan
         self._is_calm = is_calm
         self._models = models
         self._mended = mended
         self._wake = asyncio.Event()
-        self._every_point = True
+        self._every_point = self._anew = True
+        self._looked_at = time.monotonic()
         self.is_busy = True
         self.has_scanned = False
 
     def models_changed(self) -> None:
         """Collections may have changed: look at every point."""
-        self._every_point = True
+        self._every_point = self._anew = True
         self._wake.set()
 
     async def run(self) -> None:
@@ -187,7 +208,7 @@ class Reconciler:
                 scanned_at, self.has_scanned = time.monotonic(), True
             pause_s = self._interval_s
             try:
-                pause_s = self._interval_s if await self._check_vectors() else _RETRY_S
+                pause_s = await self._check_vectors()
             except (Unavailable, InvalidRequest) as error:  # the worker tells of it
                 log.debug("vectors_unchecked", why=str(error))
                 pause_s = _RETRY_S
@@ -198,25 +219,36 @@ class Reconciler:
                 async with asyncio.timeout(pause_s):
                     await self._wake.wait()
 
-    async def _check_vectors(self) -> bool:
-        """False when it must wait: what the intake has not identified yet would look like a stray."""
+    async def _check_vectors(self) -> float:
+        """Returns the pause before the next look. While the intake is at work there is none: what it has not identified looks like a stray."""
         info = await self._models()
         if not self._is_calm():
-            return False
-        every_point = self._every_point
+            return _RETRY_S
+        every_point = self._every_point = self._every_point or time.monotonic() - self._looked_at >= self._every_point_interval_s
         if not every_point:
             totals = await self._ledger.run(views.totals)
             if totals.images.pending or totals.images.running or totals.unsettled or await self._check.counts_agree(info):
-                return True
+                return self._interval_s
+        if self._anew:
+            self._check.begin_anew()
+        self._anew = self._every_point = False
+        return self._interval_s if await self._mend(info, every_point=every_point) else 0.0
+
+    async def _mend(self, info: ModelsInfo, *, every_point: bool) -> bool:
+        """Whether all was looked at."""
         started = time.monotonic()
-        self._every_point = False
         try:
-            missing, stray = await self._check.mend(info)
+            mended = await self._check.mend(info, every_point=every_point, for_s=_SLICE_S)
         except BaseException:
-            self._every_point = every_point
+            self._every_point = self._every_point or every_point
             raise
-        level = log.warning if missing or stray else log.debug
-        level("vectors_compared", missing=missing, stray=stray, ms=round((time.monotonic() - started) * 1000))
-        if missing:
+        level = log.warning if mended.missing or mended.stray else log.debug
+        ms = round((time.monotonic() - started) * 1000)
+        level("vectors_compared", missing=mended.missing, stray=mended.stray, ms=ms, complete=mended.complete)
+        if mended.missing:
             self._mended()
-        return True
+        if not mended.complete:
+            self._every_point = True
+        elif every_point:
+            self._looked_at = time.monotonic()
+        return mended.complete

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from core.sql.connection import Connection
 from watcher.locations import RECHECKED, FileStat, bounds
-from watcher.views import Expected
 
 
 def begin(connection: Connection) -> None:
@@ -53,36 +52,3 @@ def vanished(connection: Connection, folder: str, after: str, limit: int) -> lis
 def end(connection: Connection) -> None:
     with connection.transaction():
         connection.execute("DROP TABLE IF EXISTS temp.seen")
-
-
-# --- the same for points -----------------------------------------------------------------------------------------------
-
-
-def begin_points(connection: Connection) -> None:
-    """Start a comparison of one collection with no marks."""
-    with connection.transaction():
-        connection.execute("DROP TABLE IF EXISTS temp.points")
-        connection.execute('CREATE TEMP TABLE points (id TEXT /*pg COLLATE "C" */ PRIMARY KEY) WITHOUT ROWID')
-
-
-def mark_points(connection: Connection, ids: Sequence[str]) -> None:
-    """These points are in the collection."""
-    with connection.transaction():
-        connection.executemany("INSERT INTO temp.points VALUES (?) ON CONFLICT DO NOTHING", [(point_id,) for point_id in ids])
-
-
-def lacking_points(connection: Connection, expected: Sequence[tuple[Expected, Sequence[str]]]) -> list[Expected]:
-    """The images of which not every point is marked. The marks of the others are taken away: they are explained."""
-    lacking: list[Expected] = []
-    with connection.transaction():
-        for image, ids in expected:
-            taken = connection.executemany("DELETE FROM temp.points WHERE id = ?", [(point_id,) for point_id in ids]).rowcount
-            if taken < len(ids):
-                lacking.append(image)
-    return lacking
-
-
-def unexplained_points(connection: Connection, after: str, limit: int) -> list[str]:
-    """Points in the collection that no expectation took away; in order, beyond `after`."""
-    rows = connection.execute("SELECT id FROM temp.points WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
-    return [row["id"] for row in rows]

@@ -70,3 +70,8 @@ CREATE TABLE course (
     declined    TEXT,
     stopped     BOOLEAN NOT NULL DEFAULT FALSE
 );
+
+CREATE TABLE comparisons (
+    collection  TEXT PRIMARY KEY,
+    compared_to TEXT NOT NULL
+);

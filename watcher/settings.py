@@ -27,6 +27,14 @@ class WatcherSettings(ModelAddresses, FolderSettings):
     reconcile_interval_s: float = Field(
         default=300.0, gt=0, description="pause between two comparisons of folder, ledger and vectors"
     )
+    vectors_check_interval_s: float = Field(
+        default=86_400.0,
+        gt=0,
+        description="pause between two comparisons of the ledger with every point, beside those of their counts",
+    )
+    vectors_check_rate: float = Field(
+        default=50_000.0, ge=0, description="points a second that such a comparison reads at most; `0`: as many as it can"
+    )
     ingest_concurrency: int = Field(default=16, ge=1, le=64, description="pictures ingested at the same time")
     max_attempts: int = Field(default=4, ge=1, description="attempts that may go wrong before a picture is `failed`")
     retry_min_s: float = Field(default=1.0, gt=0, description="first pause before a picture is tried again; doubles each time")
