@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -20,23 +20,23 @@ from core.gate import Gate
 from core.hosts import KnownHosts
 from core.metrics import decoder_deaths, measure_disk, service_registry
 from core.ports import Catalog, Embedder, VectorStore
-from watcher import jobs, probe
+from watcher import jobs
 from watcher.catalog import FolderCatalog, Parts
-from watcher.folder import Folder
+from watcher.homes import observer_of, pictures_of, vigil_of
 from watcher.ingest import Ingest
 from watcher.intake import Intake, IntakeEvents
 from watcher.ledger import Ledger, ledger_of
 from watcher.locks import ImageLocks
 from watcher.metrics import IndexMetrics, IngestionMetrics
 from watcher.models import Models
-from watcher.observer import FolderObserver
+from watcher.pictures import Pictures
 from watcher.reconcile import Reconciler, VectorCheck
 from watcher.routes import make_app
 from watcher.scanner import Scanner
 from watcher.settings import WatcherSettings
 from watcher.stability import SettleRules
 from watcher.sweeper import Sweeper
-from watcher.vigil import Vigil, report_progress
+from watcher.vigil import report_progress
 from watcher.worker import Worker, WorkerLimits
 
 log = structlog.get_logger()
@@ -71,7 +71,9 @@ async def running_watcher(
         stack.callback(readers.shutdown)
         metrics = IngestionMetrics(registry or service_registry())
         decoder = stack.enter_context(decoder_of(settings, on_death=decoder_deaths(metrics.registry).inc))
-        parts = _assemble(settings, embedder, vectors, ledger, readers, decoder=decoder, metrics=metrics)
+        resources = stack.enter_context(ExitStack())
+        pictures = pictures_of(settings, resources)
+        parts = _assemble(settings, pictures, embedder, vectors, ledger, readers=readers, decoder=decoder, metrics=metrics)
         repairs = await ledger.run(lambda _: damage.repairs(settings.data_dir, settings.data_dir / "vectors"))
         catalog = FolderCatalog(parts, max_image_bytes=settings.max_image_bytes, repairs=repairs)
         measure_disk(metrics.registry, settings.data_dir)
@@ -81,7 +83,7 @@ async def running_watcher(
         await parts.models.begin()
         await _start(stack, settings, parts)
         stack.callback(catalog.note_draining)
-        log.info("watcher_started", folder=parts.folder.root.name, observer=parts.observer.kind, images_recovered=recovered)
+        log.info("watcher_started", folder=pictures.name, observer=parts.observer.kind, images_recovered=recovered)
         yield RunningWatcher(catalog, make_app(catalog, metrics, index, gate))
 
 
@@ -92,17 +94,17 @@ async def _recovered(ledger: Ledger) -> int:
 
 def _assemble(
     settings: WatcherSettings,
+    pictures: Pictures,
     embedder: Embedder,
     vectors: VectorStore,
     ledger: Ledger,
-    readers: ThreadPoolExecutor,
     *,
+    readers: ThreadPoolExecutor,
     decoder: Decoder,
     metrics: IngestionMetrics,
 ) -> Parts:
-    folder = Folder(settings.images_dir)
     locks = ImageLocks()
-    scanner = Scanner(folder, ledger, readers, accept_new_folder=settings.accept_new_folder)
+    scanner = Scanner(pictures, ledger, readers, accept_new_folder=settings.accept_new_folder)
 
     def on_admitted() -> None:
         worker.wake()
@@ -123,12 +125,11 @@ def _assemble(
         observer.note_change()
 
     intake = Intake(
-        folder,
+        pictures,
         ledger,
         readers,
         rules=SettleRules(settle_s=settings.settle_s, truncated_after_s=settings.truncated_after_s),
         max_image_bytes=settings.max_image_bytes,
-        leases=probe.leases_work(folder.root),
         events=IntakeEvents(
             admitted=on_admitted,
             left=on_left,
@@ -156,7 +157,7 @@ def _assemble(
     )
     worker = Worker(
         ledger,
-        Ingest(folder, ledger, embedder, vectors, readers, decoder=decoder, metrics=metrics, recheck=intake.recheck),
+        Ingest(pictures, ledger, embedder, vectors, readers, decoder=decoder, metrics=metrics, recheck=intake.recheck),
         locks,
         metrics,
         models,
@@ -182,14 +183,8 @@ def _assemble(
         models=worker.models,
         mended=worker.wake,
     )
-    observer = FolderObserver(
-        folder,
-        polling=settings.watch_mode == "polling",
-        poll_interval_s=settings.poll_interval_s,
-        on_hints=intake.take,
-        on_loss=scanner.request,
-    )
-    return Parts(folder, ledger, intake, scanner, reconciler, observer, worker, models, sweeper, metrics, readers)
+    observer = observer_of(pictures, settings, on_hints=intake.take, on_loss=scanner.request)
+    return Parts(pictures, ledger, intake, scanner, reconciler, observer, worker, models, sweeper, metrics, readers)
 
 
 async def _start(stack: AsyncExitStack, settings: WatcherSettings, parts: Parts) -> None:
@@ -202,7 +197,7 @@ async def _start(stack: AsyncExitStack, settings: WatcherSettings, parts: Parts)
     await _run(stack, parts.worker.run, "worker")
     await _run(stack, parts.intake.run, "intake")
     await _run(stack, partial(parts.scanner.run, parts.intake), "scanner")
-    vigil = Vigil(parts.folder, parts.ledger, parts.observer, parts.scanner)
+    vigil = vigil_of(parts.pictures, parts.ledger, parts.observer, parts.scanner)
     await vigil.begin()
     await _run(stack, vigil.run, "vigil")
     await _run(stack, parts.reconciler.run, "reconciler")
