@@ -254,9 +254,12 @@ class Repair(Wire):
     kept_as: str = Field(description="folder within DATA_DIR that holds what was set aside; remove it, and this is told no more")
 
 
+WatcherState = Literal["starting", "watching", "folder_missing", "draining", "standby"]
+
+
 class WatcherStatus(Wire):
-    state: Literal["starting", "watching", "folder_missing", "draining"]
-    observer: Literal["inotify", "native", "polling", "listing"]
+    state: WatcherState = Field(description="`standby`: another process notices what happens to the pictures, see `DATABASE_URL`")
+    observer: Literal["inotify", "native", "polling", "listing"] | None = Field(description="null on standby")
     last_reconcile_at: datetime | None = None
     reconciling: bool = False
     settling: int = Field(default=0, description="files seen but still being written")

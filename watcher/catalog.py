@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import structlog
 
@@ -26,23 +24,17 @@ from core.schemas import (
     Repair,
     Segment,
     SegmentMode,
+    WatcherState,
     WatcherStatus,
 )
 from watcher import locations, views
 from watcher.folder import is_temporary
-from watcher.intake import Intake
-from watcher.ledger import Ledger
+from watcher.ingesting import Ingesting
 from watcher.locations import Admission, FileStat
-from watcher.metrics import IngestionMetrics
-from watcher.models import Models
-from watcher.observer import FolderObserver, Hint
-from watcher.pictures import Pictures
+from watcher.noticing import Noticing
+from watcher.observer import Hint
+from watcher.post import Post
 from watcher.probe import Absence
-from watcher.reconcile import Reconciler
-from watcher.scanner import Scanner
-from watcher.sweeper import Sweeper
-from watcher.watched_bucket import ListingOnly
-from watcher.worker import Worker
 
 log = structlog.get_logger()
 
@@ -52,29 +44,13 @@ _ASKED_FOR = 2
 _AT_ONCE = 0.0  # an orphan since 1970: no grace left
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The running watcher, as the catalog looks into it."""
-
-    pictures: Pictures
-    ledger: Ledger
-    intake: Intake
-    scanner: Scanner
-    reconciler: Reconciler
-    observer: FolderObserver | ListingOnly
-    worker: Worker
-    models: Models
-    sweeper: Sweeper
-    metrics: IngestionMetrics
-    readers: Executor
-
-
 class FolderCatalog:
     """See `core.ports.Catalog`. Lives inside `running_watcher`, and no longer."""
 
-    def __init__(self, parts: Parts, *, max_image_bytes: int, repairs: tuple[Repair, ...] = ()) -> None:
+    def __init__(self, parts: Ingesting, post: Post, *, max_image_bytes: int, repairs: tuple[Repair, ...] = ()) -> None:
         """`repairs`: what this start, or an earlier one, had to mend."""
         self._parts = parts
+        self._post = post
         self._repairs = repairs
         self._max_image_bytes = max_image_bytes
         self._draining = False
@@ -88,31 +64,37 @@ class FolderCatalog:
         totals = await parts.ledger.run(views.totals)
         rate = parts.metrics.rate_per_s()
         left = totals.images.pending + totals.images.running
-        scanned_at = parts.scanner.last_scan_at
-        watcher = WatcherStatus(
-            state=self._state(),
-            observer=parts.observer.kind,
-            last_reconcile_at=datetime.fromtimestamp(scanned_at, UTC) if scanned_at else None,
-            reconciling=parts.reconciler.is_busy or parts.scanner.is_busy,
-            settling=parts.intake.settling,
-            waiting_for=parts.worker.waiting_for,
-            repairs=self._repairs,
-        )
         return IngestionStatus(
             images=totals.images,
             segments=totals.segments,
             rate_per_s=round(rate, 3),
             eta_s=round(left / rate, 1) if left and rate else None,
-            watcher=watcher,
+            watcher=self._watcher(),
             model_change=parts.models.course().change,
         )
 
-    def _state(self) -> Literal["starting", "watching", "folder_missing", "draining"]:
+    def _watcher(self) -> WatcherStatus:
+        waiting_for, noticing = self._parts.worker.waiting_for, self._post.noticing
+        if noticing is None:
+            state: WatcherState = "draining" if self._draining else "standby"
+            return WatcherStatus(state=state, observer=None, waiting_for=waiting_for, repairs=self._repairs)
+        scanned_at = noticing.scanner.last_scan_at
+        return WatcherStatus(
+            state=self._state(noticing),
+            observer=noticing.observer.kind,
+            last_reconcile_at=datetime.fromtimestamp(scanned_at, UTC) if scanned_at else None,
+            reconciling=noticing.reconciler.is_busy or noticing.scanner.is_busy,
+            settling=noticing.intake.settling,
+            waiting_for=waiting_for,
+            repairs=self._repairs,
+        )
+
+    def _state(self, noticing: Noticing) -> WatcherState:
         if self._draining:
             return "draining"
-        if self._parts.scanner.folder_missing:
+        if noticing.scanner.folder_missing:
             return "folder_missing"
-        return "watching" if self._parts.reconciler.has_scanned else "starting"
+        return "watching" if noticing.reconciler.has_scanned else "starting"
 
     async def image(self, image_id: str) -> ImageRecord:
         record = await self._parts.ledger.run(views.image, image_id)
@@ -131,7 +113,7 @@ class FolderCatalog:
         admission = Admission(path, stat, image_id, self._parts.ledger.now(), _ASKED_FOR)
         await self._parts.ledger.run(locations.admit, [admission], self._parts.ledger.now())
         self._parts.worker.wake()
-        self._parts.sweeper.wake()
+        self._post.follow()
         return await self.image(image_id)
 
     async def _identify(self, path: str) -> tuple[FileStat, str]:
@@ -165,7 +147,7 @@ class FolderCatalog:
                     hints.append(Hint(pictures.checked(path)))
             return hints
 
-        self._parts.intake.take(await self._read(within))
+        self._post.hint(await self._read(within))
 
     async def delete(self, image_id: str) -> None:
         parts = self._parts
@@ -173,7 +155,7 @@ class FolderCatalog:
         await self._read(lambda: parts.pictures.remove(record.paths))
         await parts.ledger.run(locations.forget, record.paths, _AT_ONCE)
         log.info("image_deleted", image_id=image_id, paths=len(record.paths))
-        await parts.sweeper.sweep_now(image_id)
+        await self._post.sweep(image_id)
 
     async def resegment(self, image_id: str, mode: SegmentMode) -> list[Segment]:
         await self.image(image_id)

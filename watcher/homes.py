@@ -17,7 +17,7 @@ from watcher.watched_bucket import ListingOnly, WatchedBucket
 from watcher.watched_folder import WatchedFolder
 
 if TYPE_CHECKING:
-    from watcher.ledger import Ledger
+    from watcher.ledger import Operations
     from watcher.scanner import Scanner
 
 
@@ -47,7 +47,9 @@ def observer_of(
     )
 
 
-def vigil_of(pictures: Pictures, ledger: Ledger, observer: FolderObserver | ListingOnly, scanner: Scanner) -> Vigil | BucketVigil:
+def vigil_of(
+    pictures: Pictures, ledger: Operations, observer: FolderObserver | ListingOnly, scanner: Scanner
+) -> Vigil | BucketVigil:
     if isinstance(pictures, WatchedFolder) and isinstance(observer, FolderObserver):
         return Vigil(pictures.folder, ledger, observer, scanner)
     return BucketVigil(scanner)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 
 class ImageLocks:
-    def __init__(self) -> None:
+    """`beyond` keeps other processes away as well, where there may be any."""
+
+    def __init__(self, beyond: Callable[[str], AbstractAsyncContextManager[None]] = lambda _: nullcontext()) -> None:
+        self._beyond = beyond
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
 
     def is_held(self, image_id: str) -> bool:
@@ -19,7 +22,7 @@ class ImageLocks:
         lock, waiting = self._locks.get(image_id, (asyncio.Lock(), 0))
         self._locks[image_id] = (lock, waiting + 1)
         try:
-            async with lock:
+            async with lock, self._beyond(image_id):
                 yield
         finally:
             lock, waiting = self._locks[image_id]

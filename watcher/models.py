@@ -33,7 +33,10 @@ _LOOKS_WHILE_LOADING = 20
 
 
 class Models:
-    """`run` works until it is cancelled. `turned` hears of every new course, `lacking` that the vectors have fewer points than they must."""
+    """`run` works until it is cancelled. `turned` hears of every new course, `lacking` that the vectors have fewer points than they must.
+
+    Any number of processes look at the course; what it asks for is done by the one that `is_leading`.
+    """
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class Models:
         *,
         turned: Callable[[], None],
         lacking: Callable[[], None],
+        is_leading: Callable[[], bool],
     ) -> None:
         self._ledger = ledger
         self._embedder = embedder
@@ -53,6 +57,7 @@ class Models:
         self._metrics = metrics
         self._turned = turned
         self._lacking = lacking
+        self._is_leading = is_leading
         self._course: Course | None = None
         self._configured: str | None = None
         self._gone: str | None = None
@@ -198,7 +203,9 @@ class Models:
                     await self._wake.wait()
 
     async def _look(self) -> None:
-        self._course = await self._ledger.run(editions.course)
+        before, self._course = self._course, await self._ledger.run(editions.course)
+        if before is not None and before != self._course:  # another process may have turned it
+            self._turned()
         if self._course is not None and self._course.is_changing:
             self._progress = await self._ledger.run(editions.progress)
 
@@ -213,8 +220,9 @@ class Models:
         else:
             self._gone = None
         if not course.is_changing:
-            await self._clear_up(course)
-        elif await self._ledger.run(editions.is_covered):
+            if self._is_leading():
+                await self._clear_up(course)
+        elif self._is_leading() and await self._ledger.run(editions.is_covered):
             await self._take_over(course)
         elif time.monotonic() - self._told_at > _TOLD_EVERY_S:
             self._told_at = time.monotonic()

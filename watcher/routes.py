@@ -66,8 +66,8 @@ class Routes:
 
     async def ready(self, _: web.Request) -> web.Response:
         watcher = (await self._catalog.status()).watcher
-        checks = {"watcher": watcher.state, "observer": watcher.observer, "ingestion": watcher.waiting_for or "ok"}
-        if watcher.state != "watching":
+        checks = {"watcher": watcher.state, "observer": watcher.observer or "elsewhere", "ingestion": watcher.waiting_for or "ok"}
+        if watcher.state not in {"watching", "standby"}:
             return json_answer(Health(status="unavailable", detail=watcher.state, checks=checks), status=503)
         return json_answer(Health(status="ok", checks=checks))
 

@@ -13,7 +13,7 @@ from core import points
 from core.errors import Unavailable
 from core.ports import VectorStore
 from watcher import jobs
-from watcher.ledger import Ledger
+from watcher.ledger import Operations
 from watcher.locks import ImageLocks
 
 log = structlog.get_logger()
@@ -26,25 +26,32 @@ _TOGETHER_S = 0.02
 """A rename is seen as a new path and a lost one: within this time they are followed at once."""
 _GRACES_WITHOUT_CALM = 15
 _LONGEST_SLEEP_S = 60.0
+_LONGEST_SLEEP_AMONG_OTHERS_S = 2.0
+"""Other processes wake nobody here."""
 
 
 class Sweeper:
-    """`run` works until cancelled. `is_calm` tells whether all files seen are identified: until then, a vanished picture may turn up."""
+    """`run` works until cancelled. `is_calm` tells whether all files seen are identified: until then, a vanished picture may turn up.
+
+    `is_alone`: no other process writes to the ledger.
+    """
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: Operations,
         vectors: VectorStore,
         locks: ImageLocks,
         *,
         orphan_grace_s: float,
         is_calm: Callable[[], bool],
+        is_alone: bool = True,
     ) -> None:
         self._ledger = ledger
         self._vectors = vectors
         self._locks = locks
         self._orphan_grace_s = orphan_grace_s
         self._is_calm = is_calm
+        self._longest_sleep_s = _LONGEST_SLEEP_S if is_alone else _LONGEST_SLEEP_AMONG_OTHERS_S
         self._wake = asyncio.Event()
         self._flush_at: float | None = None
 
@@ -75,11 +82,6 @@ class Sweeper:
                     await self._wake.wait()
                     await asyncio.sleep(_TOGETHER_S)
 
-    async def finish(self) -> None:
-        """Make everything written so far survive a power cut."""
-        with suppress(Unavailable):
-            await self._vectors.flush()
-
     async def sweep_now(self, image_id: str) -> None:
         """Remove one orphan at once; if that cannot be, `run` will."""
         if not self._locks.is_held(image_id):
@@ -106,7 +108,7 @@ class Sweeper:
 
     async def _pause_s(self) -> float:
         """Until the next orphan is due or the next flush."""
-        pauses = [_LONGEST_SLEEP_S]
+        pauses = [self._longest_sleep_s]
         if self._flush_at is not None:
             pauses.append(self._flush_at - time.monotonic())
         orphan_since = await self._ledger.run(jobs.next_orphan)

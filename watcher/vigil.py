@@ -8,7 +8,7 @@ import structlog
 
 from watcher import locations, views
 from watcher.folder import Folder
-from watcher.ledger import Ledger
+from watcher.ledger import Operations
 from watcher.metrics import IngestionMetrics
 from watcher.observer import FolderObserver
 from watcher.scanner import Scanner
@@ -22,7 +22,7 @@ _PROGRESS_PERIOD_S = 10.0
 class Vigil:
     """The folder may be missing, vanish, come back, or be replaced by another one of the same name."""
 
-    def __init__(self, folder: Folder, ledger: Ledger, observer: FolderObserver, scanner: Scanner) -> None:
+    def __init__(self, folder: Folder, ledger: Operations, observer: FolderObserver, scanner: Scanner) -> None:
         self._folder = folder
         self._ledger = ledger
         self._observer = observer
@@ -79,7 +79,7 @@ class Vigil:
         log.info("folder_watched", observer=self._observer.kind)
 
 
-async def report_progress(ledger: Ledger, metrics: IngestionMetrics) -> None:
+async def report_progress(ledger: Operations, metrics: IngestionMetrics) -> None:
     """One line every ten seconds while there is work, for ever."""
     while True:
         await asyncio.sleep(_PROGRESS_PERIOD_S)

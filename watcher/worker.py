@@ -34,6 +34,9 @@ from watcher.outage import Outage
 log = structlog.get_logger()
 
 _LONGEST_SLEEP_S = 60.0
+_LONGEST_SLEEP_AMONG_OTHERS_S = 1.0
+"""Other processes wake nobody here."""
+
 _FILE_CHANGED_PAUSE_S = 1.0
 _INFO_GOOD_FOR_S = 30.0
 _CLOCK_TOLERANCE_S = 1.0
@@ -66,6 +69,7 @@ class Worker:
         models_changed: Callable[[], None],
     ) -> None:
         self._ledger = ledger
+        self._longest_sleep_s = _LONGEST_SLEEP_AMONG_OTHERS_S if ledger.is_shared else _LONGEST_SLEEP_S
         self._ingest = ingest
         self._course = models
         self._locks = locks
@@ -183,7 +187,7 @@ class Worker:
         new_alone = self._course.is_stopped
         pending = await self._ledger.run(jobs.has_pending, new_alone=new_alone)
         if not pending and self._info is not None and not self._outage.is_open:
-            await self._sleep(_LONGEST_SLEEP_S)
+            await self._sleep(self._longest_sleep_s)
             return
         info = await self._models()
         job = (
@@ -218,7 +222,8 @@ class Worker:
 
     async def _until_due(self, *, new_alone: bool) -> float:
         due = await self._ledger.run(jobs.next_due, new_alone=new_alone)
-        return _LONGEST_SLEEP_S if due is None else min(max(due - self._ledger.now(), 0.01), _LONGEST_SLEEP_S)
+        longest_s = self._longest_sleep_s
+        return longest_s if due is None else min(max(due - self._ledger.now(), 0.01), longest_s)
 
     async def _sleep(self, seconds: float) -> None:
         """Sleep until there may be something to do."""

@@ -76,7 +76,13 @@ def _lines(status: StatusAnswer) -> list[str]:
     if waiting:
         left = "" if status.eta_s is None else f", about {_duration(status.eta_s)} left"
         lines.append(f"speed     {status.rate_per_s:.1f} pictures/s{left}")
-    folder = {"watching": "watched", "folder_missing": "not there", "starting": "being read", "draining": "being closed"}
+    folder = {
+        "watching": "watched",
+        "folder_missing": "not there",
+        "starting": "being read",
+        "draining": "being closed",
+        "standby": "watched elsewhere",
+    }
     lines.append(f"folder    {folder[watcher.state]}{f'; waiting: {watcher.waiting_for}' if watcher.waiting_for else ''}")
     names = ", ".join(space.model_name for space in status.spaces) or "none"
     lines.append(f"models    {names} ({status.model_state}), profile {status.profile or 'unknown'}")

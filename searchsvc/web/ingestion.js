@@ -50,7 +50,7 @@ function wordFor({ images, watcher, model_change: change }) {
   if (watcher.reconciling) return "Comparing with the folder";
   if (images.pending + images.running > 0) return "Indexing";
   if (change) return changing(change);
-  return watcher.state === "watching" ? "Up to date" : watcher.state;
+  return ["watching", "standby"].includes(watcher.state) ? "Up to date" : watcher.state;
 }
 
 function duration(seconds) {

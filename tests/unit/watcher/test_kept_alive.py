@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from watcher.app import kept_alive
+from watcher.services import kept_alive
 
 
 async def test_a_part_that_fails_or_ends_is_told_and_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("watcher.app._RESTART_PAUSE_S", 0.01)
+    monkeypatch.setattr("watcher.services._RESTART_PAUSE_S", 0.01)
     starts = 0
     third = asyncio.Event()
 
