@@ -48,7 +48,7 @@ from searchsvc.ranking import Ranking
 from searchsvc.readiness import Readiness
 from searchsvc.receiving import Receiver
 from searchsvc.reranking import Reranking
-from searchsvc.routes import facets, feedback, images, operations, pages, search
+from searchsvc.routes import facets, feedback, image_events, images, operations, pages, search
 from searchsvc.search import Searcher
 from searchsvc.searched import SearchedModels
 from searchsvc.secret import jwt_key, key_ring
@@ -109,7 +109,7 @@ def create_app(
 
     app.cleanup_ctx.append(services)
     app.on_shutdown.append(_end_event_streams)
-    for module in (search, facets, feedback, images, operations):
+    for module in (search, facets, feedback, images, image_events, operations):
         app.add_routes(module.routes())
     app.add_routes([web.get("/metrics", metrics_route(registry))])
     app.add_routes(pages.routes(openapi.document_json(), executor=reading, linked_origin=_linked_origin(settings)))
@@ -196,6 +196,7 @@ async def _services(
     services = Services(
         access=access,
         admission=Admission(settings.max_requests),
+        bucket=settings.bucket_place,
         callers=callers,
         catalog=catalog,
         clients=Clients(root, access),

@@ -12,6 +12,7 @@ from searchsvc.facets import DEFAULT_FACET_VALUES, MAX_FACET_VALUES, FacetField,
 from searchsvc.feedback_export import ExportFormat
 from searchsvc.feedback_views import FeedbackRecord, FeedbackReport
 from searchsvc.forms import FILE, Json, form_schema
+from searchsvc.image_events import ImageEvents, ImageEventsAnswer, example
 from searchsvc.schemas import (
     FeedbackAnswer,
     FeedbackRequest,
@@ -252,6 +253,20 @@ OPERATIONS: tuple[Operation, ...] = (
         writes=True,
     ),
     Operation(
+        "post",
+        f"{API}/image-events",
+        "images",
+        "takeImageEvents",
+        "Be told by the bucket what happened to its objects",
+        (Answer(202, "what was told of will be looked at", ImageEventsAnswer),),
+        errors=(400, 401, 404, 413, 415, 422, 503),
+        request=ImageEvents,
+        writes=True,
+        description="The webhook of an S3 service (`ObjectCreated:*`, `ObjectRemoved:*`): hints, of which nothing is believed but that a look "
+        "is worth while. 404: the pictures lie in a folder.",
+        examples=(("put", example("pictures", "2024/a+picture.jpg")),),
+    ),
+    Operation(
         "get",
         f"{API}/images/{{image_id}}/file",
         "images",
@@ -260,9 +275,10 @@ OPERATIONS: tuple[Operation, ...] = (
         (
             Answer(200, "the file", media_types=(*_JPEG_AND_OTHERS, "application/octet-stream")),
             Answer(206, "the part that `Range` asked for", media_types=(*_JPEG_AND_OTHERS, "application/octet-stream")),
+            Answer(302, "where it is: a link into the bucket, for a while (`IMAGES_LINKS`)"),
             Answer(304, "not changed"),
         ),
-        errors=(404, 416, 503),
+        errors=(404, 416, 503, 507),
         parameters=(_IMAGE_ID,),
     ),
     Operation(

@@ -15,6 +15,7 @@ from searchsvc.state import all_repairs, product_version
 
 _PATIENCE_S = 3.0
 _OK = "ok"
+_PICTURES_AWAY = "the watched folder, or the bucket, is not there: nothing is forgotten meanwhile"
 
 
 class Readiness:
@@ -62,9 +63,10 @@ class Readiness:
         said = await asyncio.gather(_ask(model), _ask(vectors), _ask(catalog), _ask(disk))
         can_search, can_take_in = {*said[:3]} == {_OK}, said[3] == _OK
         info = models[0] if models else None
+        away = {"pictures": _PICTURES_AWAY} if ingestion and ingestion[0].watcher.state == "folder_missing" else {}
         return HealthReport(
-            status="unavailable" if not can_search else "ok" if can_take_in else "degraded",
-            checks=dict(zip(names, said, strict=True)),
+            status="unavailable" if not can_search else "ok" if can_take_in and not away else "degraded",
+            checks={**dict(zip(names, said, strict=True)), **away},
             notice=info.notice if info else None,
             profile=info.profile if info else None,
             devices=tuple(sorted({card.device for card in info.models})) if info else (),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from core.images.places import BucketPlace
 from core.ports import Catalog
 from searchsvc.access import WriteAccess
 from searchsvc.admission import Admission
@@ -35,6 +36,7 @@ class Services:
 
     access: WriteAccess
     admission: Admission
+    bucket: BucketPlace | None
     callers: Callers
     catalog: Catalog
     clients: Clients

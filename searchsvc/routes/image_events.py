@@ -1,0 +1,28 @@
+"""The webhook of the bucket that holds the pictures."""
+
+from __future__ import annotations
+
+from aiohttp import hdrs, web
+
+from core.errors import NotFound
+from core.web import json_answer, read_json
+from searchsvc.image_events import ImageEvents, ImageEventsAnswer, hinted_paths
+from searchsvc.services import SERVICES
+from searchsvc.urls import API
+
+
+def routes() -> list[web.RouteDef]:
+    return [web.post(f"{API}/image-events", take)]
+
+
+async def take(request: web.Request) -> web.Response:
+    services = request.app[SERVICES]
+    headers = request.headers
+    services.access.check(authorization=headers.get(hdrs.AUTHORIZATION), origin=headers.get(hdrs.ORIGIN), host=request.host)
+    if services.bucket is None:
+        raise NotFound("the pictures lie in a folder, whose changes are seen: IMAGES_URL names a bucket")
+    events = await read_json(request, ImageEvents)
+    paths = hinted_paths(events, services.bucket)
+    if paths:
+        await services.catalog.hint(paths)
+    return json_answer(ImageEventsAnswer(hints=len(paths), ignored=len(events.Records) - len(paths)), status=202)
