@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import guard, ingestion, machine, recall, report, rescan, search, startup
+from benchmarks import guard, ingestion, machine, recall, report, rescan, search, segmentation, startup
 from benchmarks.checkpoints import random_clip
 from benchmarks.ingestion import Case
 from benchmarks.peers import comparison
@@ -72,6 +72,7 @@ def measurements(*, long: bool, peers: Path | None = None) -> Iterator[tuple[str
     yield "ingestion", lambda folder: _ingestion(folder, count=2000 if long else 300)
     if _YOLO.exists():
         yield "ingestion with regions", lambda folder: _ingestion_with_regions(folder, count=400 if long else 80)
+    yield "segmentation", lambda folder: segmentation.rows(folder, count=100 if long else 16)
     if peers is not None:
         yield "peers", lambda folder: _peers(folder, peers, count=1000 if long else 300)
     yield "search", lambda folder: _search(folder, peers, count=100_000, queries=1000 if long else 200)
