@@ -6,9 +6,11 @@ Nothing but what the settings named once is ever loaded for a caller's word.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, Self
+from uuid import uuid4
 
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -66,13 +68,15 @@ def remember(settings: ModelSettings, parts: Parts) -> None:
         spaces=parts.spaces,
     )
     path = _path(settings.models_dir, parts.fingerprint)
-    partial = path.with_suffix(".part")
+    partial = path.with_suffix(f".{uuid4().hex}.part")  # others may share the folder, and remember the same
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(record.model_dump_json(indent=1), encoding="utf-8")
         partial.replace(path)
     except OSError as error:
         log.warning("models_not_remembered", profile=parts.profile, error=repr(error))
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def recall(models_dir: Path, fingerprint: str) -> Served | None:

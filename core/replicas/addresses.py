@@ -34,9 +34,8 @@ class ModelAddresses(ServiceSettings):
     @field_validator("model_urls")
     @classmethod
     def _reachable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for url in value:
-            if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
-                raise ValueError("write each address as http://host:port")
+        if not all(map(_is_address, value)):
+            raise ValueError("write each address as http://host:port")
         return value
 
     @property
@@ -44,6 +43,14 @@ class ModelAddresses(ServiceSettings):
         """Each once."""
         alone = (self.model_url,) if "model_url" in self.model_fields_set or not self.model_urls else ()
         return tuple(dict.fromkeys(url.rstrip("/") for url in (*alone, *self.model_urls)))
+
+
+def _is_address(url: str) -> bool:
+    try:
+        address = urlsplit(url)
+        return address.scheme in {"http", "https"} and bool(address.hostname) and address.port != 0
+    except ValueError:  # a port that is no number, or half an IPv6 address
+        return False
 
 
 def embedder_at(services: tuple[str, ...], registry: CollectorRegistry) -> AbstractAsyncContextManager[Embedder]:

@@ -81,7 +81,7 @@ class ReplicatedModels:
 
     async def info(self, fingerprint: str | None = None) -> ModelsInfo:
         """Raises ModelsDiffer."""
-        meant = fingerprint or await self._agreed()
+        meant = await self._agreed() if fingerprint is None else fingerprint
 
         async def call(client: ModelClient) -> ModelsInfo:
             info = await client.info(meant)
@@ -128,7 +128,7 @@ class ReplicatedModels:
     async def embed_texts(
         self, texts: Sequence[str], *, priority: Priority = Priority.QUERY, fingerprint: str | None = None
     ) -> TextEmbeddings:
-        meant = fingerprint or await self._agreed()
+        meant = await self._agreed() if fingerprint is None else fingerprint
 
         async def call(client: ModelClient) -> TextEmbeddings:
             return await client.embed_texts(texts, priority=priority, fingerprint=meant)
@@ -144,7 +144,7 @@ class ReplicatedModels:
         region: BBox | None = None,
         fingerprint: str | None = None,
     ) -> ImageAnalysis:
-        meant = fingerprint or await self._agreed()
+        meant = await self._agreed() if fingerprint is None else fingerprint
 
         async def call(client: ModelClient) -> ImageAnalysis:
             analysis = await client.analyse(image, segments=segments, priority=priority, region=region, fingerprint=meant)
