@@ -33,9 +33,8 @@ from searchsvc.corpus import Corpus
 from searchsvc.cursors import Cursors
 from searchsvc.events import StatusEvents
 from searchsvc.facets import Facets
-from searchsvc.feedback import FeedbackStore
 from searchsvc.feedback_export import FeedbackExport
-from searchsvc.feedback_schema import FEEDBACK_NAME
+from searchsvc.feedback_file import feedback_of
 from searchsvc.limiting import limiting
 from searchsvc.limits import Kind, RateLimits
 from searchsvc.metrics import SearchMetrics
@@ -184,7 +183,7 @@ async def _services(
         writing=writing,
         rooms=rooms,
     )
-    feedback_store = await stack.enter_async_context(FeedbackStore(settings.data_dir / FEEDBACK_NAME))
+    feedback_store = await stack.enter_async_context(feedback_of(settings))
     repairs = await loop.run_in_executor(writing, damage.repairs, settings.data_dir)
     status = StatusReader(catalog=catalog, embedder=embedder, writing_needs_key=access.needs_key, repairs=repairs)
     reranking = await stack.enter_async_context(Reranking(settings.feedback_reranking, store=feedback_store, vectors=vectors))

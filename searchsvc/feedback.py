@@ -1,25 +1,20 @@
-"""Where ratings are kept: SQLite in DATA_DIR, written by this service alone."""
+"""Ratings: what is kept of each, and how it is written and read in either home."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 from uuid import uuid4
 
 import numpy as np
 
-from core.errors import Conflict, Unavailable
-from core.room import refusal_of
+from core.errors import Conflict
 from core.schemas import Vector
-from searchsvc.feedback_schema import FeedbackFile, opened_for_reading
+from core.sql.connection import Connection, Turn
 
 _ResultT = TypeVar("_ResultT")
 
@@ -64,81 +59,93 @@ class KeptRating:
     rating: Rating
 
 
-class FeedbackStore:
-    """An async context manager; each of its two connections, for writing and for reading, is owned by one thread."""
+@dataclass(frozen=True, slots=True)
+class RecentSearch:
+    """What a rating of a search needs to know of it, and its token is too small for. `vector` is the query before any feedback."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        file = FeedbackFile(path)
-        self._writer = _Connection("feedback", file.open, file.close)
-        self._reader = _Connection("feedback-reader", lambda: opened_for_reading(path), sqlite3.Connection.close)
+    vector: Vector
+    shown: Sequence[str]
+    scores: Sequence[float]
+    first_rank: int
+
+
+class FeedbackHome(Protocol):
+    """Where ratings are kept: in a file (`feedback_file`), or in a database that several services share (`feedback_shared`)."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other services write ratings as well, and answer searches that are rated here."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    async def write(self, work: Callable[[Connection], _ResultT]) -> _ResultT:
+        """On return it survives a power cut. Raises Unavailable, StorageFull."""
+        ...
+
+    async def read(self, work: Callable[[Connection], _ResultT]) -> _ResultT:
+        """Neither waits for who writes nor holds them up. Raises Unavailable."""
+        ...
+
+    def now(self) -> float:
+        """Unix seconds."""
+        ...
+
+
+class FeedbackStore:
+    """An async context manager around its home."""
+
+    def __init__(self, home: FeedbackHome) -> None:
+        self._home = home
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether ratings come from other services as well."""
+        return self._home.is_shared
 
     async def __aenter__(self) -> Self:
-        await self._writer.open()
-        try:
-            await self._reader.open()
-        except BaseException:
-            await self._writer.close()
-            raise
+        await self._home.__aenter__()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self._reader.close()
-        await self._writer.close()
+        await self._home.__aexit__(kind, error, trace)
 
     async def add(self, rating: Rating) -> str:
-        """Keep a rating and return its id. On return it survives a power cut. Raises Conflict when its token was spent before."""
-        return await self._writer.run(lambda connection: _insert(connection, rating))
+        """Keep a rating and return its id. On return it survives a power cut. Raises Conflict when its token was spent before, anywhere."""
+        at = datetime.fromtimestamp(self._home.now(), UTC)
+        return await self._home.write(lambda connection: _insert(connection, rating, at))
 
     async def pages(self, *, after: int = 0, since: datetime | None = None) -> AsyncIterator[list[KeptRating]]:
         """What is there now, in the order it came, in pages of a few hundred; ratings that arrive meanwhile are left for the next time."""
         first = "" if since is None else since.astimezone(UTC).isoformat()
-        last = await self._reader.run(_newest)
-        while page := await self._reader.run(lambda connection, after=after: _page(connection, after, last, first)):  # type: ignore[misc]
+        last = await self._home.read(_newest)
+        while page := await self._home.read(lambda connection, after=after: _page(connection, after, last, first)):  # type: ignore[misc]
             after = page[-1].sequence
             yield page
 
     async def before_last(self, judged: int) -> int:
         """The sequence after which the newest `judged` ratings of images begin."""
-        return await self._reader.run(lambda connection: _before_last(connection, judged))
+        return await self._home.read(lambda connection: _before_last(connection, judged))
+
+    # --- searches that other services may be told the ratings of; to be called where the home is shared
+
+    async def remember(self, searches: Mapping[str, RecentSearch]) -> None:
+        """Keep them for a while, by id. A crash of the database may lose them."""
+        await self._home.write(lambda connection: _remember(connection, searches))
+
+    async def recall(self, search_id: str) -> RecentSearch | None:
+        return await self._home.read(lambda connection: _recall(connection, search_id))
+
+    async def forget_searches(self, but_newest: int) -> None:
+        """Those before the newest ones."""
+        await self._home.write(lambda connection: _forget_searches(connection, but_newest))
 
 
-class _Connection:
-    """SQLite in a thread of its own. Raises Unavailable while it is not open, and for a failing disk; StorageFull for a full one."""
-
-    def __init__(
-        self, name: str, connect: Callable[[], sqlite3.Connection], release: Callable[[sqlite3.Connection], None]
-    ) -> None:
-        self._connect = connect
-        self._release = release
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._connection: sqlite3.Connection | None = None
-
-    async def open(self) -> None:
-        try:
-            self._connection = await asyncio.get_running_loop().run_in_executor(self._executor, self._connect)
-        except BaseException:
-            self._executor.shutdown(wait=False)
-            raise
-
-    async def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await asyncio.get_running_loop().run_in_executor(self._executor, self._release, connection)
-        self._executor.shutdown()
-
-    async def run(self, work: Callable[[sqlite3.Connection], _ResultT]) -> _ResultT:
-        connection = self._connection
-        if connection is None:
-            raise Unavailable("feedback is not being taken")
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work, connection)
-        except sqlite3.OperationalError as error:
-            unavailable = Unavailable("feedback cannot be stored or read now", retry_after_s=30)
-            raise refusal_of(error, "the feedback") or unavailable from None
-
-
-def _insert(connection: sqlite3.Connection, rating: Rating) -> str:
+def _insert(connection: Connection, rating: Rating, at: datetime) -> str:
     feedback_id = str(uuid4())
     row = (
         feedback_id,
@@ -155,22 +162,22 @@ def _insert(connection: sqlite3.Connection, rating: Rating) -> str:
         rating.first_rank,
         rating.client,
         rating.rotation,
-        None if rating.query_vector is None else np.asarray(rating.query_vector, dtype="<f4").tobytes(),
-        datetime.now(UTC).isoformat(),
+        None if rating.query_vector is None else _bytes_of(rating.query_vector),
+        at.isoformat(),
     )
-    try:
-        connection.execute(f"INSERT INTO feedback ({_COLUMNS}) VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608 - our own words
-    except sqlite3.IntegrityError:
-        raise Conflict("this `jwt` was used already: each search is rated once, each match by its own token") from None
+    statement = f"INSERT INTO feedback ({_COLUMNS}) VALUES ({', '.join('?' * len(row))}) ON CONFLICT DO NOTHING"  # noqa: S608 - our own words
+    with connection.transaction(turn=Turn.FEEDBACK):
+        if connection.execute(statement, row).rowcount != 1:
+            raise Conflict("this `jwt` was used already: each search is rated once, each match by its own token")
     return feedback_id
 
 
-def _newest(connection: sqlite3.Connection) -> int:
+def _newest(connection: Connection) -> int:
     newest: int = connection.execute("SELECT coalesce(max(sequence), 0) FROM feedback").fetchone()[0]
     return newest
 
 
-def _page(connection: sqlite3.Connection, after: int, last: int, first_time: str) -> list[KeptRating]:
+def _page(connection: Connection, after: int, last: int, first_time: str) -> list[KeptRating]:
     rows = connection.execute(
         f"SELECT sequence, {_COLUMNS} FROM feedback WHERE sequence > ? AND sequence <= ? AND created_at >= ?"  # noqa: S608
         " ORDER BY sequence LIMIT ?",
@@ -179,7 +186,7 @@ def _page(connection: sqlite3.Connection, after: int, last: int, first_time: str
     return [_kept(row) for row in rows]
 
 
-def _before_last(connection: sqlite3.Connection, judged: int) -> int:
+def _before_last(connection: Connection, judged: int) -> int:
     row = connection.execute(
         "SELECT sequence FROM feedback WHERE image_id IS NOT NULL AND query_vector IS NOT NULL ORDER BY sequence DESC LIMIT 1 OFFSET ?",
         (judged,),
@@ -208,6 +215,39 @@ def _kept(row: Sequence[Any]) -> KeptRating:
             first_rank=first_rank,
             client=client,
             rotation=rotation,
-            query_vector=None if query_vector is None else np.frombuffer(query_vector, dtype="<f4").astype(np.float32),
+            query_vector=None if query_vector is None else _vector_of(query_vector),
         ),
     )
+
+
+def _remember(connection: Connection, searches: Mapping[str, RecentSearch]) -> None:
+    rows = [
+        (search_id, _bytes_of(search.vector), json.dumps(list(search.shown)), json.dumps(list(search.scores)), search.first_rank)
+        for search_id, search in searches.items()
+    ]
+    statement = (
+        "INSERT INTO searches (search_id, vector, shown, scores, first_rank) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    )
+    connection.executemany(statement, rows)
+
+
+def _recall(connection: Connection, search_id: str) -> RecentSearch | None:
+    row = connection.execute(
+        "SELECT vector, shown, scores, first_rank FROM searches WHERE search_id = ?", (search_id,)
+    ).fetchone()
+    if row is None:
+        return None
+    vector, shown, scores, first_rank = row
+    return RecentSearch(_vector_of(vector), json.loads(shown), json.loads(scores), first_rank)
+
+
+def _forget_searches(connection: Connection, but_newest: int) -> None:
+    connection.execute("DELETE FROM searches WHERE number <= (SELECT max(number) FROM searches) - ?", (but_newest,))
+
+
+def _bytes_of(vector: Vector) -> bytes:
+    return np.asarray(vector, dtype="<f4").tobytes()
+
+
+def _vector_of(stored: bytes) -> Vector:
+    return np.frombuffer(stored, dtype="<f4").astype(np.float32)

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self, TypeVar
 
 import structlog
-from cachetools import FIFOCache
 
 from core.errors import Unavailable
 from core.points import image_point_id, segment_point_id
 from core.ports import VectorStore
 from core.schemas import Vector
 from searchsvc.clients import is_known
-from searchsvc.feedback import FeedbackStore, Rating
+from searchsvc.feedback import FeedbackStore, Rating, RecentSearch
 from searchsvc.relevance import Judgement, Judgements, Turned, direction
+from searchsvc.searches import RecentSearches
 from searchsvc.topics import topic_of
 
 log = structlog.get_logger()
@@ -32,40 +31,40 @@ WhoseRatings = Literal["off", "known", "on"]
 _CAPACITY = 8192
 """Judgements held a space, the newest: with their queries, 34 MiB at 512 numbers; turning a query by all of them takes 60 ms, off the loop."""
 
-_REMEMBERED_SEARCHES = 2048
 _FETCHED_AT_ONCE = 32
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class RecentSearch:
-    """What a rating of a search needs to know of it, and its token is too small for. `vector` is the query before any feedback."""
-
-    vector: Vector
-    shown: Sequence[str]
-    scores: Sequence[float]
-    first_rank: int
+_FOLLOW_EVERY_S = 2.0
+"""How long ratings that other services took may go unheard."""
 
 
 class Reranking:
-    """An async context manager. Learns what was rated before in the background, and each rating as it comes."""
+    """An async context manager. Learns what was rated before in the background, and each rating as it comes; those that other services
+    took within `follow_every_s`."""
 
     def __init__(
-        self, whose: WhoseRatings, *, store: FeedbackStore, vectors: VectorStore, first_pause_s: float = _FIRST_PAUSE_S
+        self,
+        whose: WhoseRatings,
+        *,
+        store: FeedbackStore,
+        vectors: VectorStore,
+        first_pause_s: float = _FIRST_PAUSE_S,
+        follow_every_s: float = _FOLLOW_EVERY_S,
     ) -> None:
         self._whose = whose
         self._store = store
         self._vectors = vectors
         self._first_pause_s = first_pause_s
+        self._follow_every_s = follow_every_s
         self._spaces: dict[str, Judgements] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="feedback-reranking")
-        self._recent: FIFOCache[str, RecentSearch] = FIFOCache(_REMEMBERED_SEARCHES)
+        self._recent = RecentSearches(store)
         self._waiting: deque[Rating] = deque(maxlen=_CAPACITY)
         self._loaded = whose == "off"
         self._loading: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
+        await self._recent.__aenter__()
         if self._whose != "off":
             self._loading = asyncio.create_task(self._load(), name="feedback-loading")
         return self
@@ -75,14 +74,16 @@ class Reranking:
             self._loading.cancel()
             with suppress(asyncio.CancelledError):
                 await self._loading
+        await self._recent.__aexit__(kind, error, trace)
         self._thread.shutdown(wait=False)
 
     def remember(self, search_id: str, search: RecentSearch) -> None:
         """Keep for ratings to come; the oldest search is forgotten for it."""
-        self._recent[search_id] = search
+        self._recent.remember(search_id, search)
 
-    def recall(self, search_id: str) -> RecentSearch | None:
-        return self._recent.get(search_id)
+    async def recall(self, search_id: str) -> RecentSearch | None:
+        """Raises nothing: a search that cannot be had is one that was forgotten."""
+        return await self._recent.recall(search_id)
 
     async def turn(self, collection: str, query: Vector) -> Turned | None:
         """The query as feedback has it; None where nothing near it was rated."""
@@ -111,7 +112,20 @@ class Reranking:
         return self._whose == "on" or (self._whose == "known" and is_known(rating.client))
 
     async def _load(self) -> None:
-        after, pause_s = await self._from_where(), self._first_pause_s
+        after = await self._caught_up(await self._from_where())
+        while self._waiting:
+            with suppress(Unavailable):
+                await self._learn([self._waiting.popleft()])
+        self._loaded = True
+        level = log.info if self._spaces else log.debug
+        level("feedback_loaded", judgements={collection: len(held) for collection, held in self._spaces.items()})
+        while self._store.is_shared:  # a judgement that was heard already is the same judgement again
+            await asyncio.sleep(self._follow_every_s)
+            after = await self._caught_up(after)
+
+    async def _caught_up(self, after: int) -> int:
+        """All that was rated behind this one. Returns the last."""
+        pause_s = self._first_pause_s
         while True:
             try:
                 async for page in self._store.pages(after=after):
@@ -119,17 +133,12 @@ class Reranking:
                         part = page[start : start + _FETCHED_AT_ONCE]
                         await self._learn([kept.rating for kept in part])
                         after = part[-1].sequence
-                break
             except Unavailable as error:
                 log.warning("feedback_loading_waits", error=str(error), retry_in_s=pause_s)
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
-        while self._waiting:
-            with suppress(Unavailable):
-                await self._learn([self._waiting.popleft()])
-        self._loaded = True
-        level = log.info if self._spaces else log.debug
-        level("feedback_loaded", judgements={collection: len(held) for collection, held in self._spaces.items()})
+            else:
+                return after
 
     async def _from_where(self) -> int:
         try:

@@ -12,13 +12,14 @@ from core.schemas import ModelsInfo
 from searchsvc.comparison import compared
 from searchsvc.cursors import Continuation, Cursors
 from searchsvc.explanation import Explainer
+from searchsvc.feedback import RecentSearch
 from searchsvc.matches import match_view
 from searchsvc.metrics import SearchMetrics
 from searchsvc.models import QueryModels
 from searchsvc.paging import Page, Pager, Shown
 from searchsvc.question import Question, Questions
 from searchsvc.ranking import Ranking
-from searchsvc.reranking import RecentSearch, Reranking
+from searchsvc.reranking import Reranking
 from searchsvc.search_schema import (
     CompareAnswer,
     CompareOptions,

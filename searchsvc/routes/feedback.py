@@ -12,7 +12,7 @@ from pydantic import RootModel
 
 from core.errors import InvalidRequest
 from core.web import json_answer, parse, read_json
-from searchsvc.feedback import Rating
+from searchsvc.feedback import Rating, RecentSearch
 from searchsvc.feedback_export import ExportFormat
 from searchsvc.limiting import address_of
 from searchsvc.schemas import FeedbackAnswer, FeedbackRequest, JsonObject
@@ -54,16 +54,15 @@ async def _created(request: web.Request, services: Services, document: JsonObjec
     if feedback.image_id is not None and feedback.image_id not in claims.ids:
         raise InvalidRequest("the search did not show this image", field="image_id")
     client = services.clients.name(authorization=request.headers.get(hdrs.AUTHORIZATION), address=address_of(request))
-    rating = _rating(services, claims, feedback, client)
+    rating = _rating(claims, feedback, client, await services.reranking.recall(claims.sid))
     feedback_id = await services.feedback.add(rating)
     services.metrics.note_rating(rating.rating, of_image=rating.image_id is not None)
     await services.reranking.learn(rating)
     return json_answer(FeedbackAnswer(feedback_id=feedback_id), status=201)
 
 
-def _rating(services: Services, claims: Claims, feedback: FeedbackRequest, client: str) -> Rating:
+def _rating(claims: Claims, feedback: FeedbackRequest, client: str, search: RecentSearch | None) -> Rating:
     """With the whole list that was shown, where the search is still remembered; a match's token knows but its own place in it."""
-    search = services.reranking.recall(claims.sid)
     return Rating(
         jti=claims.jti,
         rating=feedback.user_feedback,

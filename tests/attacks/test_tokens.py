@@ -351,10 +351,11 @@ import asyncio, sys
 from pathlib import Path
 from core.errors import Conflict
 from searchsvc.feedback import FeedbackStore, Rating
+from searchsvc.feedback_file import FileFeedback
 
 async def spend():
     won = 0
-    async with FeedbackStore(Path(sys.argv[1])) as store:
+    async with FeedbackStore(FileFeedback(Path(sys.argv[1]))) as store:
         print("ready", flush=True)
         sys.stdin.readline()
         for n in range(40):

@@ -26,6 +26,7 @@ from core.settings import FolderSettings
 from core.vectors.edge_gate import copying
 from core.vectors.server import ServerStore
 from searchsvc.feedback import FeedbackStore
+from searchsvc.feedback_file import FileFeedback
 from searchsvc.feedback_schema import FEEDBACK_NAME
 from searchsvc.secret import SECRET_NAME, jwt_key
 from standalone.backups.manifest import MANIFEST, BackupUnusable, Manifest, checked
@@ -70,7 +71,7 @@ def indexed_in(state: Path) -> set[str]:
 
 
 async def rated(path: Path) -> set[str]:
-    async with FeedbackStore(path) as store:
+    async with FeedbackStore(FileFeedback(path)) as store:
         return {one.rating.jti async for page in store.pages() for one in page}
 
 
@@ -94,7 +95,7 @@ async def test_what_was_there_when_a_backup_began_is_there_after_it_is_restored_
             acknowledged.append(f"token {len(acknowledged)}")
 
     key = jwt_key(None, house.state)
-    async with house.serving() as (watcher, vectors), FeedbackStore(house.state / FEEDBACK_NAME) as feedback:
+    async with house.serving() as (watcher, vectors), FeedbackStore(FileFeedback(house.state / FEEDBACK_NAME)) as feedback:
         await house.indexed(watcher, vectors)
         before = house.truth().keys()
         tasks = [asyncio.create_task(ingest()), asyncio.create_task(rate(feedback))]
@@ -125,7 +126,7 @@ async def test_what_was_there_when_a_backup_began_is_there_after_it_is_restored_
     assert (other.state / SECRET_NAME).stat().st_mode & 0o077 == 0
     assert jwt_key(None, other.state) == key
     assert await rated(other.state / FEEDBACK_NAME) >= promised
-    async with FeedbackStore(other.state / FEEDBACK_NAME) as feedback:
+    async with FeedbackStore(FileFeedback(other.state / FEEDBACK_NAME)) as feedback:
         with pytest.raises(Conflict):
             await feedback.add(rating(0))
 
@@ -136,7 +137,7 @@ async def house(ram: Path) -> RealHouse:
     made = RealHouse(ram / "house")
     made.fill(6)
     jwt_key(None, made.state)
-    async with made.serving() as (watcher, vectors), FeedbackStore(made.state / FEEDBACK_NAME) as feedback:
+    async with made.serving() as (watcher, vectors), FeedbackStore(FileFeedback(made.state / FEEDBACK_NAME)) as feedback:
         await made.indexed(watcher, vectors)
         await feedback.add(rating(1))
     await take(settings_of(made), ram / "backup", pictures=True)
@@ -162,7 +163,7 @@ async def test_pictures_come_back_where_they_are_missing_and_none_is_overwritten
 
 
 async def test_what_was_there_before_is_kept_aside(house: RealHouse, ram: Path) -> None:
-    async with FeedbackStore(house.state / FEEDBACK_NAME) as feedback:
+    async with FeedbackStore(FileFeedback(house.state / FEEDBACK_NAME)) as feedback:
         await feedback.add(rating(2))
     _, before = await restore(settings_of(house), ram / "backup")
     assert before is not None
@@ -229,7 +230,7 @@ async def test_a_restore_that_is_killed_anywhere_is_gone_on_with_and_nobody_star
     ledger = database.opened(kept)
     ledger.execute("INSERT INTO images (image_id, state, bytes, noticed_at) VALUES ('a', 'indexed', 1, 0)")
     kept.close(ledger)
-    async with FeedbackStore(house.state / FEEDBACK_NAME) as feedback:
+    async with FeedbackStore(FileFeedback(house.state / FEEDBACK_NAME)) as feedback:
         await feedback.add(rating(1))
     await take(settings_of(house), ram / "backup")
     rename, kills, at = Path.rename, 0, 1

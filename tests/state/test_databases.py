@@ -21,6 +21,7 @@ from core import damage
 from core.databases import KeptDatabase, NewerRelease, migrate
 from core.schemas import StatePart
 from searchsvc.feedback import FeedbackStore, Rating
+from searchsvc.feedback_file import FileFeedback
 from searchsvc.feedback_rescue import readable
 from searchsvc.feedback_schema import _STEPS as FEEDBACK_STEPS
 from searchsvc.feedback_schema import FEEDBACK_NAME, FeedbackFile
@@ -51,7 +52,7 @@ def rating(n: int) -> Rating:
 
 
 async def stored(path: Path) -> dict[str, tuple[int, dict[str, object], list[str]]]:
-    async with FeedbackStore(path) as store:
+    async with FeedbackStore(FileFeedback(path)) as store:
         kept = [one.rating async for page in store.pages() for one in page]
     return {one.jti: (one.rating, dict(one.query), list(one.shown)) for one in kept}
 
@@ -81,14 +82,15 @@ WRITER = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from searchsvc.feedback import FeedbackStore
+from searchsvc.feedback_file import FileFeedback
 from tests.state.test_databases import RATINGS, rating
 
 async def main():
-    async with FeedbackStore(Path(sys.argv[1])) as store:
+    async with FeedbackStore(FileFeedback(Path(sys.argv[1]))) as store:
         for n in range(RATINGS):
             await store.add(rating(n))
             if n == RATINGS * 2 // 3:
-                await store._writer.run(lambda connection: connection.execute("PRAGMA wal_checkpoint(TRUNCATE)"))
+                await store._home.write(lambda connection: connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
         if sys.argv[2] == "crash":
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -167,7 +169,7 @@ async def test_a_spent_token_stays_spent_through_a_rescue(closed_well: Path, tmp
 
     folder = shutil.copytree(closed_well, tmp_path / "data", copy_function=shutil.copy2)
     HARMS["garbage_at_the_head"](folder / FEEDBACK_NAME, rng)
-    async with FeedbackStore(folder / FEEDBACK_NAME) as store:
+    async with FeedbackStore(FileFeedback(folder / FEEDBACK_NAME)) as store:
         with pytest.raises(Conflict):
             await store.add(rating(200))
         await store.add(rating(RATINGS + 1))
@@ -200,7 +202,7 @@ async def test_a_rescue_that_is_killed_midway_is_gone_through_again(
 
 async def test_only_the_newest_few_of_the_damaged_files_are_kept(tmp_path: Path, rng: random.Random) -> None:
     for n in range(8):
-        async with FeedbackStore(tmp_path / FEEDBACK_NAME) as store:
+        async with FeedbackStore(FileFeedback(tmp_path / FEEDBACK_NAME)) as store:
             await store.add(rating(n))
         HARMS["garbage_at_the_head"](tmp_path / FEEDBACK_NAME, rng)
     await stored(tmp_path / FEEDBACK_NAME)
@@ -217,9 +219,9 @@ async def test_what_is_read_raw_out_of_a_whole_file_is_what_sqlite_reads(closed_
 
 
 async def test_a_second_service_on_the_same_file_neither_looks_for_damage_nor_seals_it(tmp_path: Path) -> None:
-    async with FeedbackStore(tmp_path / FEEDBACK_NAME) as first:
+    async with FeedbackStore(FileFeedback(tmp_path / FEEDBACK_NAME)) as first:
         await first.add(rating(1))
-        async with FeedbackStore(tmp_path / FEEDBACK_NAME) as second:
+        async with FeedbackStore(FileFeedback(tmp_path / FEEDBACK_NAME)) as second:
             await second.add(rating(2))
         assert (tmp_path / f"{FEEDBACK_NAME}.seal").read_bytes() == b"open\n"
         await first.add(rating(3))
@@ -236,7 +238,7 @@ def ledger(tmp_path: Path) -> Path:
     kept = database.kept(tmp_path)
     connection = database.opened(kept)
     rows = [(f"{n:064x}", 1, 0.0) for n in range(2000)]
-    with database.transaction(connection):
+    with connection.transaction():
         connection.executemany("INSERT INTO images (image_id, state, bytes, noticed_at) VALUES (?, 'pending', ?, ?)", rows)
     kept.close(connection)
     return tmp_path

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from searchsvc.feedback import FeedbackStore
+from searchsvc.feedback_file import FileFeedback
 from searchsvc.feedback_schema import FEEDBACK_NAME
 
 ROOT = Path(__file__).parents[2]
@@ -88,7 +89,7 @@ async def rate_until_killed(port: int, kill: asyncio.Event) -> list[str]:
 
 
 async def kept_in(data_dir: Path) -> set[str]:
-    async with FeedbackStore(data_dir / FEEDBACK_NAME) as store:
+    async with FeedbackStore(FileFeedback(data_dir / FEEDBACK_NAME)) as store:
         return {one.feedback_id async for page in store.pages() for one in page}
 
 

@@ -17,6 +17,7 @@ import pytest
 from core.databases import NewerRelease
 from core.errors import Conflict, Unavailable
 from searchsvc.feedback import FeedbackStore, Rating
+from searchsvc.feedback_file import FileFeedback
 from tests.fakes import picture
 from tests.unit.searchsvc.conftest import SECRET, MakeWorld, World
 
@@ -268,9 +269,9 @@ def _rating(jti: str) -> Rating:
 
 async def test_ratings_outlive_the_service_and_so_does_what_was_spent(tmp_path: Path) -> None:
     path = tmp_path / "new" / "feedback.sqlite"
-    async with FeedbackStore(path) as store:
+    async with FeedbackStore(FileFeedback(path)) as store:
         await store.add(_rating("a"))
-    async with FeedbackStore(path) as store:
+    async with FeedbackStore(FileFeedback(path)) as store:
         with pytest.raises(Conflict):
             await store.add(_rating("a"))
         await store.add(_rating("b"))
@@ -280,8 +281,8 @@ async def test_ratings_outlive_the_service_and_so_does_what_was_spent(tmp_path: 
 
 
 async def test_a_commit_reaches_the_disk_before_the_answer(tmp_path: Path) -> None:
-    async with FeedbackStore(tmp_path / "feedback.sqlite") as store:
-        pragma = await store._writer.run(lambda connection: connection.execute("PRAGMA synchronous").fetchone()[0])
+    async with FeedbackStore(FileFeedback(tmp_path / "feedback.sqlite")) as store:
+        pragma = await store._home.write(lambda connection: connection.execute("PRAGMA synchronous").fetchone()[0])
     assert pragma == 2  # FULL: https://www.sqlite.org/pragma.html#pragma_synchronous
 
 
@@ -292,14 +293,14 @@ async def test_a_store_of_a_newer_release_is_not_touched(tmp_path: Path) -> None
     connection.close()
     before = path.read_bytes()
     with pytest.raises(NewerRelease, match="newer release"):
-        async with FeedbackStore(path):
+        async with FeedbackStore(FileFeedback(path)):
             pass
     assert path.read_bytes() == before
 
 
 async def test_feedback_that_cannot_be_stored_is_unavailable_and_not_lost_in_silence(tmp_path: Path) -> None:
     path = tmp_path / "feedback.sqlite"
-    async with FeedbackStore(path) as store:
+    async with FeedbackStore(FileFeedback(path)) as store:
         other = sqlite3.connect(path)
         other.execute("DROP TABLE feedback")
         other.commit()

@@ -16,6 +16,7 @@ from core.databases import KeptDatabase
 from core.errors import Unavailable
 from core.schemas import StatePart
 from searchsvc.feedback import FeedbackStore, Rating
+from searchsvc.feedback_file import FileFeedback
 from searchsvc.feedback_report import ReportBuilder
 from searchsvc.feedback_schema import _FIRST, _STEPS, VERSION, FeedbackFile
 from searchsvc.topics import JudgedPool, grade_of, ndcg_at_10, topic_of
@@ -301,7 +302,7 @@ def _of_the_first_release(path: Path) -> None:
 async def test_ratings_of_the_first_release_are_kept_in_their_order(tmp_path: Path) -> None:
     path = tmp_path / "feedback.sqlite"
     _of_the_first_release(path)
-    async with FeedbackStore(path) as store:
+    async with FeedbackStore(FileFeedback(path)) as store:
         await store.add(_rating(10, image_id=RED, jti="new", client="key-1", scores=[0.5, 0.4, 0.3], first_rank=4))
         kept = [one async for page in store.pages() for one in page]
     assert [one.rating.rating for one in kept] == [1, 3, 4, 5, 10]
@@ -316,7 +317,7 @@ async def test_a_token_spent_in_the_first_release_stays_spent(tmp_path: Path) ->
 
     path = tmp_path / "feedback.sqlite"
     _of_the_first_release(path)
-    async with FeedbackStore(path) as store:
+    async with FeedbackStore(FileFeedback(path)) as store:
         with pytest.raises(Conflict):
             await store.add(_rating(jti="t3"))
 
@@ -343,7 +344,7 @@ def test_a_migration_that_breaks_off_leaves_the_file_as_it_was(tmp_path: Path) -
 
 
 async def test_an_export_ends_with_what_was_there_when_it_began_and_holds_up_no_rating(tmp_path: Path) -> None:
-    async with FeedbackStore(tmp_path / "feedback.sqlite") as store:
+    async with FeedbackStore(FileFeedback(tmp_path / "feedback.sqlite")) as store:
         for n in range(600):
             await store.add(_rating(jti=f"{n}"))
         pages = store.pages()
@@ -355,6 +356,6 @@ async def test_an_export_ends_with_what_was_there_when_it_began_and_holds_up_no_
 
 
 async def test_a_store_that_is_closed_is_unavailable(tmp_path: Path) -> None:
-    store = FeedbackStore(tmp_path / "feedback.sqlite")
+    store = FeedbackStore(FileFeedback(tmp_path / "feedback.sqlite"))
     with pytest.raises(Unavailable):
         await store.before_last(5)

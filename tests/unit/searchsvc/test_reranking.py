@@ -14,6 +14,7 @@ from core.errors import VectorsUnavailable
 from searchsvc.access import WriteAccess
 from searchsvc.clients import Clients, is_known
 from searchsvc.feedback import FeedbackStore, Rating
+from searchsvc.feedback_file import FileFeedback
 from searchsvc.reranking import Reranking
 from tests.fakes import FakeVectorStore, picture
 from tests.unit.searchsvc.conftest import MakeWorld, World
@@ -184,7 +185,7 @@ async def _turned(reranking: Reranking) -> int:
 
 async def test_what_was_rated_counts_after_a_restart(tmp_path: Path, corpus: tuple[FakeVectorStore, str]) -> None:
     vectors, image_id = corpus
-    async with FeedbackStore(tmp_path / "feedback.sqlite") as store:
+    async with FeedbackStore(FileFeedback(tmp_path / "feedback.sqlite")) as store:
         await store.add(_rating("a", image_id, QUERY))
         await store.add(_rating("b", image_id, None))
         await store.add(_rating("c", "f" * 64, QUERY))
@@ -196,7 +197,7 @@ async def test_while_the_vectors_are_away_nothing_turns_and_ratings_wait(
     tmp_path: Path, corpus: tuple[FakeVectorStore, str]
 ) -> None:
     vectors, image_id = corpus
-    async with FeedbackStore(tmp_path / "feedback.sqlite") as store:
+    async with FeedbackStore(FileFeedback(tmp_path / "feedback.sqlite")) as store:
         await store.add(_rating("a", image_id, QUERY))
         vectors.away = VectorsUnavailable("away")
         async with Reranking("known", store=store, vectors=vectors, first_pause_s=0.05) as reranking:
