@@ -75,6 +75,11 @@ class FakeS3:
             self._server.server_close()
             self._server = None
 
+    def come_back(self) -> None:
+        """If it went away."""
+        if self._server is None:
+            self.come()
+
     def bucket(self, name: str = "pictures", prefix: str = "") -> Bucket:
         """A new one."""
         httpx.put(f"{self.endpoint}/{name}").raise_for_status()
@@ -110,6 +115,12 @@ class Bucket:
         backend = s3_backends["123456789012"]["aws"]
         for path, content in contents.items():
             backend.put_object(self.place.bucket, self.place.key(path), content)
+
+    def empty(self) -> None:
+        """Of everything, past HTTP."""
+        from moto.s3.models import s3_backends
+
+        s3_backends["123456789012"]["aws"].buckets[self.place.bucket].keys.clear()
 
     def _signed(self, method: str, path: str) -> str:
         return signed(method, self.place.address(path), {}, KEYS, lifetime_s=60, now=datetime.now(UTC))

@@ -75,8 +75,7 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Home]:
     service: FakeS3 = request.getfixturevalue("service")
     bucket = service.bucket(f"b{time.monotonic_ns()}", "my photos/2024" if "prefix" in request.param else "")
     yield Home(bucket.opened(tmp_path / "cache"), bucket, service.go)
-    if service._server is None:
-        service.come()
+    service.come_back()
 
 
 def paths(store: ImageStore, below: str = "", after: str = "") -> list[str]:
