@@ -107,6 +107,8 @@ class Replica:
         try:
             answer = await asked.call(self.client)
             outcome = Outcome.ANSWERED
+            if asked.fingerprint is not None and asked.fingerprint != self.own:
+                self._beside[asked.fingerprint] = True
         except Rejected:
             outcome = Outcome.ANSWERED
             raise
@@ -134,8 +136,9 @@ class Replica:
         self._metrics.note_request(self.name, outcome)
         match outcome:
             case Outcome.FAILED:
+                was_open = self.breaker.circuit is Circuit.OPEN
                 self.breaker.failed(trial=trial)
-                if self.breaker.circuit is Circuit.OPEN:
+                if self.breaker.circuit is Circuit.OPEN and not was_open:
                     log.info("model_replica_left_alone", replica=self.name, for_s=round(self.breaker.opens_in_s, 1))
             case Outcome.ABANDONED:
                 self.breaker.abandoned(trial=trial)

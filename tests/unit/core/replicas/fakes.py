@@ -59,6 +59,7 @@ class FakeReplica:
         self.name = f"127.0.0.1:{port}"
         self.ailment = Ailment.NONE
         self.fingerprint = "f1"
+        self.tells_fingerprint = True
         self.answers_as: str | None = None
         self.beside: set[str] = set()
         self.loads: list[str] = []
@@ -68,6 +69,7 @@ class FakeReplica:
         self.slow_s = 0.5
         self.slow_share = 1.0
         self.asked = 0
+        self.slowed = 0
         self.cancelled = 0
         self.in_flight = 0
         self.most_in_flight = 0
@@ -143,7 +145,8 @@ class FakeReplica:
             case Ailment.DIES | Ailment.BREAKS_OFF | Ailment.GARBAGE | Ailment.FAILS:
                 return await self._suffered(request, web.Response(), counted=False)
         ready = self.ailment is not Ailment.DRAINS
-        health = Health(status="ok" if ready else "unavailable", checks={"models": "ready", "fingerprint": self.fingerprint})
+        known = {"fingerprint": self.fingerprint} if self.tells_fingerprint else {}
+        health = Health(status="ok" if ready else "unavailable", checks={"models": "ready", **known})
         return json_answer(health, status=200 if ready else 503)
 
     async def _suffered(self, request: web.Request, answer: web.Response, *, counted: bool = True) -> web.StreamResponse:
@@ -163,6 +166,7 @@ class FakeReplica:
         if self.ailment is Ailment.HANGS:
             await asyncio.sleep(3600)
         if self.ailment is Ailment.SLOW and self._rng.random() < self.slow_share:
+            self.slowed += 1
             await asyncio.sleep(self.slow_s)
         if self.ailment in {Ailment.DIES, Ailment.BREAKS_OFF}:
             return await _broken_off(request, begun=self.ailment is Ailment.DIES)

@@ -7,7 +7,7 @@ import sys
 from model_service import registry
 from tests.unit.model_service.fakes import fake_parts
 
-registry.load = lambda settings, **_: fake_parts(segmenter=False)  # type: ignore[assignment]
+registry.load = lambda settings, **_: fake_parts(segmenter=False)
 
 from model_service.__main__ import main  # noqa: E402 - it takes `load` as it finds it
 
