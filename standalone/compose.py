@@ -45,7 +45,7 @@ async def run(
 
         await stack.enter_async_context(serving(watcher.app, watcher_listener, shutdown_grace_s=1.0))
         await stack.enter_async_context(serving(search_app, public, shutdown_grace_s=2.0))
-        announcement = _announce(embedder, url_of(public), images=str(watcher_settings.images_dir))
+        announcement = _announce(embedder, url_of(public), images=watcher_settings.images_url or str(watcher_settings.images_dir))
         await stack.enter_async_context(_in_background(announcement))
         if sys.stderr.isatty() and not settings.no_progress:
             await stack.enter_async_context(_in_background(draw_progress(watcher.catalog)))

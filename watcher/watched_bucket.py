@@ -10,12 +10,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from core.decode import IMAGE_SUFFIXES, sniff
 from core.errors import Forbidden, InvalidRequest, NotFound, Unavailable
-from core.images.bucket import ImageBucket
-from core.images.listing import is_odd
+from core.images.places import is_odd
 from core.ports import StoredFile
 from watcher.folder import WalkBatch
 from watcher.locations import FileStat
@@ -23,6 +22,9 @@ from watcher.mounts import WITNESSES
 from watcher.pictures import ObserverKind, Verified
 from watcher.probe import Absence, Seen
 from watcher.stability import Writing
+
+if TYPE_CHECKING:
+    from core.images.bucket import ImageBucket
 
 T = TypeVar("T")
 

@@ -15,8 +15,8 @@ from core.errors import Forbidden, ImageSearchError, InvalidRequest, NotFound, S
 from core.file_cache import FileCache
 from core.filenames import is_hidden
 from core.images.kinds import TELLING_BYTES, content_type
-from core.images.listing import Listing, is_odd, stored
-from core.images.places import BucketPlace
+from core.images.listing import Listing, stored
+from core.images.places import BucketPlace, is_odd
 from core.images.signing import Keys, signed
 from core.ports import OpenedFile, ShownAs, StoredFile
 

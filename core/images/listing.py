@@ -6,7 +6,6 @@ listing of the whole bucket. From there on pages are fetched here, and such name
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ import httpx
 import structlog
 
 from core.errors import Unavailable
-from core.images.places import BucketPlace
+from core.images.places import BucketPlace, is_odd
 from core.images.signing import Keys, signed
 from core.ports import StoredFile
 
@@ -30,12 +29,6 @@ log = structlog.get_logger()
 _PAGE = 1000
 _LIFETIME_S = 60
 _TIMEOUT_S = 30.0
-_ODD = re.compile(r"[\x00-\x1f\x7f]|//|(?:^|/)\.{1,2}(?:/|$)|^/|^$")
-
-
-def is_odd(path: str) -> bool:
-    """Whether an object of this name cannot be asked for."""
-    return _ODD.search(path) is not None
 
 
 def stored(meta: ObjectMeta) -> StoredFile:

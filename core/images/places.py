@@ -11,7 +11,13 @@ from typing import Self
 from core.images.signing import Keys, quoted
 
 _URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>.*))?")
+_ODD = re.compile(r"[\x00-\x1f\x7f]|//|(?:^|/)\.{1,2}(?:/|$)|^/|^$")
 _REGION = "us-east-1"
+
+
+def is_odd(path: str) -> bool:
+    """Whether an object of this name cannot be asked for."""
+    return _ODD.search(path) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,296 @@
+"""Signed addresses, places in buckets, listings past odd names, and what is kept of a bucket's pictures."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from core.errors import ImageSearchError, NotFound, Unavailable
+from core.file_cache import FileCache
+from core.images import bucket as buckets
+from core.images.places import BucketPlace, keys_of
+from core.images.settings import ImageSettings
+from core.images.signing import Keys, signed
+from core.ports import ShownAs
+from tests.buckets import KEYS, Bucket, FakeS3
+
+_AT = datetime(2013, 5, 24, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[FakeS3]:
+    with FakeS3() as service:
+        yield service
+
+
+@pytest.fixture
+def bucket(service: FakeS3, request: pytest.FixtureRequest) -> Bucket:
+    return service.bucket(f"b{abs(hash(request.node.nodeid))}", "my photos")
+
+
+# --- signing
+
+
+def test_a_signature_is_the_one_that_amazon_documents() -> None:
+    """https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html"""
+    keys = Keys("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "us-east-1")
+    address = signed("GET", "https://examplebucket.s3.amazonaws.com/test.txt", {}, keys, lifetime_s=86_400, now=_AT)
+    assert address.endswith("&X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404")
+
+
+@pytest.mark.parametrize("path", ["a.jpg", "a b/ü+%41&=#?.jpg", "~1|$'()*!.png", "😀/é.jpg"])
+@pytest.mark.parametrize("token", [None, "a/token+with=signs"])
+def test_links_are_signed_as_amazons_own_library_signs_them(
+    path: str, token: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auth = pytest.importorskip("botocore.auth", reason="comes with moto")
+    request_of = pytest.importorskip("botocore.awsrequest").AWSRequest
+    credentials = pytest.importorskip("botocore.credentials").Credentials(KEYS.access_key_id, KEYS.secret_access_key, token)
+    place = BucketPlace("pictures", "my photos", "http://127.0.0.1:9000", "eu-west-1")
+    query = {"response-content-type": "image/png", "response-content-disposition": "inline; filename*=UTF-8''%C3%BC%20b.png"}
+    keys = Keys(KEYS.access_key_id, KEYS.secret_access_key, "eu-west-1", token)
+    ours = httpx.URL(signed("GET", place.address(path), query, keys, lifetime_s=300, now=_AT))
+    monkeypatch.setattr(auth, "get_current_datetime", lambda *_, **__: _AT.replace(tzinfo=None), raising=False)
+    request = request_of("GET", place.address(path), params=query)
+    auth.S3SigV4QueryAuth(credentials, "s3", "eu-west-1", expires=300).add_auth(request)
+    theirs = httpx.URL(request.url)
+    if theirs.params["X-Amz-Date"] != ours.params["X-Amz-Date"]:
+        pytest.skip("this release of botocore asks another clock")
+    assert dict(ours.params) == dict(theirs.params)
+
+
+def test_keys_show_in_no_text_of_them() -> None:
+    assert KEYS.secret_access_key not in repr(KEYS)
+    assert "token" not in repr(Keys("a", "b", "c", "a token"))
+
+
+# --- places
+
+
+@pytest.mark.parametrize(
+    ("url", "prefix"),
+    [("s3://pictures", ""), ("s3://pictures/", ""), ("s3://my.pictures-1/a b/c/", "a b/c"), ("s3://pictures//a", "a")],
+)
+def test_a_place_is_a_bucket_and_the_beginning_of_names(url: str, prefix: str) -> None:
+    place = BucketPlace.of(url, environment={})
+    assert place.prefix == prefix
+    assert place.path(place.key("x/y.jpg")) == "x/y.jpg"
+    assert place.endpoint == "https://s3.us-east-1.amazonaws.com"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["pictures", "s3:/pictures", "s3://", "s3://P", "s3://pictures/a/../b", "s3://pictures/a//b", "https://x/y"],
+)
+def test_what_is_no_place_is_said_at_the_start(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="s3://bucket"):
+        BucketPlace.of(url)
+    monkeypatch.setenv("IMAGES_URL", url)
+    with pytest.raises(ValueError, match="s3://bucket"):
+        ImageSettings()
+
+
+def test_names_of_a_sibling_prefix_are_not_ours() -> None:
+    place = BucketPlace.of("s3://pictures/a", environment={})
+    assert [place.path(key) for key in ("a/x.jpg", "ab/x.jpg", "a", "x.jpg")] == ["x.jpg", None, None, None]
+
+
+def test_the_service_is_found_where_the_settings_or_the_environment_name_it() -> None:
+    told = {"AWS_ENDPOINT_URL_S3": "http://s3:1", "AWS_ENDPOINT_URL": "http://aws:2", "AWS_REGION": "eu-west-3"}
+    assert BucketPlace.of("s3://abc", endpoint="http://mine:9/", environment=told).endpoint == "http://mine:9"
+    assert BucketPlace.of("s3://abc", environment=told).endpoint == "http://s3:1"
+    assert (
+        BucketPlace.of("s3://abc", environment={"AWS_DEFAULT_REGION": "eu-west-3"}).endpoint
+        == "https://s3.eu-west-3.amazonaws.com"
+    )
+    assert keys_of(BucketPlace.of("s3://abc", environment=told), {"AWS_ACCESS_KEY_ID": "a"}) is None
+
+
+def test_without_obstore_it_is_said_how_it_is_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buckets, "find_spec", lambda name: None if name == "obstore" else util.find_spec(name))
+    with pytest.raises(ImageSearchError, match=r"pip install '\.\[s3\]'"):
+        buckets.ImageBucket(BucketPlace.of("s3://abc"), FileCache(tmp_path, max_bytes=2**20), keys=KEYS)
+
+
+def test_a_folder_imports_nothing_that_a_bucket_takes() -> None:
+    program = "import sys, searchsvc.app, watcher.app; print(sorted({'obstore', 'core.images.bucket'} & sys.modules.keys()))"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True).stdout
+    assert told.strip() == "[]"
+
+
+# --- listing
+
+
+def test_names_that_nobody_could_open_end_no_listing(bucket: Bucket, tmp_path: Path) -> None:
+    good = [f"{folder}/{number:03}.jpg" for folder in ("a", "m", "z") for number in range(400)]
+    bucket.fill(dict.fromkeys(good, b"x"))
+    bucket.fill(dict.fromkeys(["a//b.jpg", "m/../up.jpg", "m/./x.jpg", "m/tab\t.jpg", "z/..", "/abs.jpg", "a+b%41 ü.jpg"], b"x"))
+    store = bucket.opened(tmp_path)
+    assert [file.path for page in store.list() for file in page] == sorted([*good, "a+b%41 ü.jpg"])
+    assert [file.path for page in store.list("m", after="m/200.jpg") for file in page] == [
+        name for name in good if name > "m/200.jpg" and name < "n"
+    ]
+    one = next(file for page in store.list("z") for file in page)
+    assert one == store.stat("z/000.jpg")
+
+
+def test_keys_of_a_role_list_no_bucket_of_such_names_and_sign_no_links(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEYS.access_key_id)  # which obstore finds by itself, as it would those of a role
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEYS.secret_access_key)
+    bucket.put("a.jpg", b"x")
+    store = bucket.opened(tmp_path, keys=None)
+    assert [file.path for page in store.list() for file in page] == ["a.jpg"]
+    assert store.link("a.jpg", ShownAs("image/png", "inline", 60)) is None
+    bucket.fill({"a//b.jpg": b"x"})
+    with pytest.raises(Unavailable, match="AWS_ACCESS_KEY_ID"):
+        list(store.list())
+
+
+# --- reading
+
+
+def test_an_object_that_is_replaced_between_two_looks_is_never_mixed(bucket: Bucket, tmp_path: Path) -> None:
+    store = bucket.opened(tmp_path)
+    contents = [bytes([n]) * 200_000 for n in range(8)]
+    bucket.put("x.jpg", contents[0])
+    with ThreadPoolExecutor(1) as other:
+        putting = other.submit(lambda: [bucket.put("x.jpg", content) for content in contents * 3])
+        seen = 0
+        while not putting.done():
+            try:
+                file, content = store.read("x.jpg", most_bytes=10**6)
+                with store.open("x.jpg") as opened:
+                    assert opened.file.read() in contents
+            except NotFound:  # it was just replaced
+                continue
+            assert len(content) == file.size
+            assert content in contents
+            seen += 1
+    print("seen", seen)
+    assert store.read("x.jpg", most_bytes=10**6)[1] == contents[-1]
+
+
+def test_what_was_read_is_not_fetched_again_until_it_changes(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.put("x.jpg", b"one")
+    gets = lambda: [method for method, _ in bucket.service.requests].count("GET")  # noqa: E731
+    before = gets()
+    for opened in (bucket.opened(tmp_path), bucket.opened(tmp_path)):
+        assert opened.read("x.jpg", most_bytes=10)[1] == b"one"
+        opened.open("x.jpg").file.close()
+    assert gets() - before == 1
+    bucket.put("x.jpg", b"two")
+    assert bucket.opened(tmp_path).read("x.jpg", most_bytes=10)[1] == b"two"
+    assert gets() - before == 2
+
+
+def test_a_file_that_was_cut_short_on_the_disk_is_fetched_again(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.put("x.jpg", b"whole")
+    store = bucket.opened(tmp_path)
+    store.read("x.jpg", most_bytes=10)
+    (kept,) = [path for path in tmp_path.rglob("*") if path.is_file()]
+    kept.write_bytes(b"wh")
+    with store.open("x.jpg") as opened:
+        assert opened.file.read() == b"whole"
+    kept.write_bytes(b"")
+    assert store.read("x.jpg", most_bytes=10)[1] == b"whole"
+
+
+def test_a_cache_without_room_fetches_each_time_and_opens_nothing(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.put("x.jpg", b"one")
+    blocked = tmp_path / "a file where the folder should be"
+    blocked.write_bytes(b"")
+    store = bucket.opened(blocked)
+    assert store.read("x.jpg", most_bytes=10)[1] == b"one"
+    with pytest.raises(Unavailable, match="no room"):
+        store.open("x.jpg")
+
+
+def test_errors_hold_no_address_and_no_key(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.put("x.jpg", b"one")
+    store = bucket.opened(tmp_path)
+    told: list[str] = []
+    for status in (400, 401, 403, 404, 409, 500, 503):
+        bucket.service.refusing = status
+        try:
+            calls: list[Any] = [
+                store.check,
+                lambda: store.stat("x.jpg"),
+                lambda: store.read("x.jpg", most_bytes=9),
+                lambda: store.add("", ["y.jpg"], b"y"),
+            ]
+            for call in calls:
+                with pytest.raises(ImageSearchError) as refused:
+                    call()
+                told.append(str(refused.value))
+        finally:
+            bucket.service.refusing = None
+    assert not [text for text in told if "127.0.0.1" in text or KEYS.access_key_id in text or bucket.place.bucket in text]
+
+
+# --- keeping
+
+_KEEPER = """
+import random, sys
+from pathlib import Path
+from core.file_cache import FileCache
+rng = random.Random(int(sys.argv[2]))
+cache = FileCache(Path(sys.argv[1]), max_bytes=400_000)
+print("ready", flush=True)
+while True:
+    name = f"{rng.randrange(60):02}"
+    kept = cache.get(name)
+    if kept is not None and (len(set(kept)) != 1 or len(kept) != 10_000):
+        print("torn", name, len(kept), flush=True)
+    if kept is None:
+        cache.keep(name, bytes([int(name)]) * 10_000)
+"""
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(1200)])])
+def test_several_processes_that_are_killed_keep_whole_files_within_the_bound(tmp_path: Path, rounds: int) -> None:
+    seed = random.SystemRandom().randrange(10**9)
+    print("seed", seed)
+    rng = random.Random(seed)
+    cache = tmp_path / "cache"
+    for number in range(rounds):
+        command = [sys.executable, "-c", _KEEPER, str(cache)]
+        keepers = [subprocess.Popen([*command, str(seed + number * 10 + n)], stdout=subprocess.PIPE, text=True) for n in range(3)]
+        for keeper in keepers:
+            assert keeper.stdout is not None
+            assert keeper.stdout.readline() == "ready\n"
+        until = time.monotonic() + rng.uniform(0.2, 0.6)
+        most = 0
+        while time.monotonic() < until:
+            most = max(most, _held(cache))
+        for keeper in keepers:
+            os.kill(keeper.pid, signal.SIGKILL)
+        told = [keeper.communicate(timeout=10)[0] for keeper in keepers]
+        assert [text for text in told if "torn" in text] == []
+        assert most < 400_000 * (1 + 3 / 16) + 3 * 10_000, most
+    FileCache(cache, max_bytes=400_000).keep("zz", bytes(395_000))
+    assert _held(cache) <= 400_000
+
+
+def _held(cache: Path) -> int:
+    total = 0
+    for path in cache.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except FileNotFoundError:
+            continue
+    return total
