@@ -12,12 +12,12 @@ from core.errors import Conflict, Reason
 from core.points import LAYOUT
 from core.schemas import EngineState, ImageState, ModelsInfo, Space
 from core.sql.connection import Connection
-from watcher import editions, jobs, locations, scans, views
+from watcher import editions, jobs, locations, ranges, scans, views
 from watcher.jobs import Outcome
 from watcher.ledger import FileLedger, Ledger
 from watcher.locations import Admission, FileStat
 from watcher.shared_ledger import SharedLedger
-from watcher.views import Expected
+from watcher.views import Expected, Settled
 
 STAT = FileStat(2**40, 1_700_000_000_123_456_789, 2**53)
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
@@ -201,7 +201,7 @@ async def test_a_scan_tells_new_changed_and_vanished_paths_in_byte_order(ledger:
     assert await ledger.run(locations.mounts) == {"": 2**60}
 
 
-async def test_points_are_subtracted_from_what_is_expected(ledger: Ledger) -> None:
+async def test_what_is_expected_is_told_by_ranges_of_ids_and_the_place_of_a_comparison_is_kept(ledger: Ledger) -> None:
     await _admit(ledger, ("a.jpg", A), ("b.jpg", B))
     for _ in range(2):
         await _index(ledger, 100.0, segments=1)
@@ -209,16 +209,16 @@ async def test_points_are_subtracted_from_what_is_expected(ledger: Ledger) -> No
     assert expected == [Expected(A, 1), Expected(B, 1)]
     assert await ledger.run(views.expected, A, 10) == [Expected(B, 1)]
     assert await ledger.run(views.states, [A, C]) == {A: Expected(A, 1)}
-    async with ledger.watch() as watch:
-        assert watch is not None
-        await watch.ledger.run(scans.begin_points)
-        await watch.ledger.run(scans.mark_points, ["a-0", "a-1", "b-0", "stray"])
-        await watch.ledger.run(scans.mark_points, ["stray"])
-        wanted = [(expected[0], ["a-0", "a-1"]), (expected[1], ["b-0", "b-1"])]
-        assert await watch.ledger.run(scans.lacking_points, wanted) == [expected[1]]
-        assert await watch.ledger.run(scans.unexplained_points, "", 10) == ["stray"]
-    settled = await ledger.run(views.settled)
-    assert (settled.images, settled.segments) == (2, 2)
+    assert await ledger.run(ranges.expected, "") == expected
+    assert await ledger.run(ranges.expected, "aa") == expected[:1]
+    assert await ledger.run(ranges.settled, "b") == Settled(1, 1)
+    assert await ledger.run(ranges.settled, "c") == Settled(0, 0)
+    assert await ledger.run(views.settled) == Settled(2, 2)
+    for compared_to in ("a", "b"):
+        await ledger.run(ranges.note, "clip", compared_to)
+    assert (await ledger.run(ranges.compared_to, "clip"), await ledger.run(ranges.compared_to, "resnet")) == ("b", "")
+    await ledger.run(ranges.forget, "clip")
+    assert await ledger.run(ranges.compared_to, "clip") == ""
     assert await ledger.run(jobs.requeue, A)
     assert not await ledger.run(jobs.requeue, A)
 

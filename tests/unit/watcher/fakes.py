@@ -339,6 +339,11 @@ class House:
 
     def ledger_rows(self, query: str) -> list[tuple[Any, ...]]:
         """Read the ledger from outside."""
+        if (url := self.options.get("database_url")) is not None:
+            import psycopg
+
+            with psycopg.connect(url) as shared:
+                return list(shared.execute(query.encode()))
         connection = sqlite3.connect(f"file:{self.state / LEDGER_NAME}?mode=ro", uri=True)
         try:
             return connection.execute(query).fetchall()
