@@ -15,7 +15,7 @@ RUN pip install --no-cache-dir uv==0.13.8 && python -m venv --without-pip /opt/v
 WORKDIR /build
 COPY pyproject.toml requirements.lock README.md LICENSE ./
 RUN --mount=type=cache,target=/root/.cache/uv \
-    uv pip install --python /opt/venv -r pyproject.toml --constraint requirements.lock --require-hashes
+    uv pip install --python /opt/venv -r pyproject.toml --extra s3 --constraint requirements.lock --require-hashes
 
 FROM builder AS model_builder
 RUN --mount=type=cache,target=/root/.cache/uv \

@@ -19,12 +19,17 @@ from standalone.backups.restoring import restore
 from standalone.backups.taking import take
 
 
+_IN_THE_DATABASE = "Ledger and ratings are left out: they lie in the database of DATABASE_URL (pg_dump; docs/how-to/scale-out.md)"
+
+
 def main() -> int:
     """Returns the exit code."""
     asked = _parser().parse_args()
     try:
         settings = FolderSettings()
         logs.configure(level="warning", log_format=settings.log_format, service="backups")
+        if asked.pictures and settings.images_url is not None:
+            raise ImageSearchError("the pictures lie in a bucket, which is to keep versions itself: leave PICTURES out")  # noqa: TRY301
         if asked.command == "take":
             target = asked.folder or Path("backups") / f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}"
             manifest = asyncio.run(take(settings, target, vectors=not asked.without_vectors, pictures=asked.pictures))
@@ -34,6 +39,8 @@ def main() -> int:
             print(f"{settings.data_dir} holds the backup of {manifest.made_at:%Y-%m-%d %H:%M} UTC: {_said(manifest)}")
             if before is not None:
                 print(f"What was there before lies in {before}; remove it when you miss nothing")
+        if settings.database_url is not None:
+            print(_IN_THE_DATABASE)
     except ValidationError as error:
         print(f"The settings don't hold:\n{error}", file=sys.stderr)
         return 1

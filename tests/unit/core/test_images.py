@@ -294,3 +294,10 @@ def _held(cache: Path) -> int:
         except FileNotFoundError:
             continue
     return total
+
+
+def test_a_backup_with_pictures_says_that_a_bucket_keeps_its_own(tmp_path: Path) -> None:
+    environment = {**os.environ, "IMAGES_URL": "s3://pictures", "DATA_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "standalone.backups", "take", str(tmp_path / "backup"), "--pictures"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "lie in a bucket" in done.stderr, "Traceback" in done.stderr) == (1, True, False)

@@ -21,6 +21,9 @@ from watcher.settings import WatcherSettings
 REPOSITORY = Path(__file__).resolve().parents[3]
 SETTINGS = {"watcher": WatcherSettings, "searchsvc": SearchSettings, "model_service": ModelSettings}
 
+S3_KEYS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION"}
+"""Read by the libraries that speak to a bucket, under the names that all of those know."""
+
 COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 
@@ -72,7 +75,7 @@ def test_no_container_has_capabilities_gains_rights_or_reaches_into_the_host(nam
 @pytest.mark.parametrize("name", TARGETS)
 def test_every_variable_of_a_service_is_one_of_its_settings(name: str) -> None:
     fields = {field.upper() for field in SETTINGS[name].model_fields}
-    assert set(SERVICES[name]["environment"]) <= fields
+    assert set(SERVICES[name]["environment"]) - S3_KEYS <= fields
     image_environment = {
         pair.partition("=")[0] for i, v in [*STAGES["runtime"], *STAGES[name]] if i == "ENV" for pair in v.split() if "=" in pair
     }
@@ -131,7 +134,7 @@ def test_nothing_waits_for_the_health_of_a_service_that_has_no_check() -> None:
 def test_every_variable_that_it_reads_is_explained_at_its_top() -> None:
     text = (REPOSITORY / "docker-compose.yml").read_text()
     explained = "\n".join(line for line in text.splitlines() if line.startswith("#"))
-    for variable in set(re.findall(r"\$\{([A-Z_]+)", text)):
+    for variable in set(re.findall(r"\$\{([A-Z0-9_]+)", text)):
         assert re.search(rf"\b{variable}\b", explained), variable
 
 
