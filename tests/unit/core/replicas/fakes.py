@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from enum import StrEnum
@@ -69,6 +70,7 @@ class FakeReplica:
         self.slow_s = 0.5
         self.slow_share = 1.0
         self.asked = 0
+        self.texts: Counter[str] = Counter()
         self.slowed = 0
         self.cancelled = 0
         self.in_flight = 0
@@ -112,6 +114,7 @@ class FakeReplica:
 
     async def _embed_texts(self, request: web.Request) -> web.StreamResponse:
         asked = EmbedTextRequest.model_validate_json(await request.read())
+        self.texts.update(asked.texts)
         vectors = tuple(np.full(DIM, float(text), np.float32) for text in asked.texts)
         answer = TextEmbeddings(space=space_of(asked.fingerprint or self.fingerprint), vectors=vectors)
         return await self._suffered(request, json_answer(answer))

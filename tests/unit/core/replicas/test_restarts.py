@@ -13,12 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
 
 from core.errors import ModelCrashed
 from core.replicas.metrics import ReplicaMetrics
 from core.replicas.models import ReplicatedModels
-from tests.fakes import picture
+from searchsvc.app import create_app
+from searchsvc.settings import SearchSettings
+from tests.fakes import FakeCatalog, FakeVectorStore, picture
 from tests.unit.core.replicas.fakes import Ailment, free_ports, ward
 
 pytestmark = pytest.mark.timeout(120)
@@ -106,7 +109,7 @@ async def _until_ready(models: ReplicatedModels, ready: int) -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
+@pytest.mark.parametrize("how", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.long)], ids=lambda how: how.name)
 async def test_three_services_are_restarted_one_by_one_under_load_and_no_query_fails(
     tmp_path: Path, rng: random.Random, how: signal.Signals
 ) -> None:
@@ -149,6 +152,28 @@ async def test_three_services_are_restarted_one_by_one_under_load_and_no_query_f
         assert crashed == 0, "what was taken is answered, so no picture is held to have ended a service"
 
 
+async def test_people_who_search_notice_nothing_of_services_that_come_and_go(tmp_path: Path, rng: random.Random) -> None:
+    (tmp_path / "images").mkdir()
+    settings = SearchSettings(images_dir=tmp_path / "images", data_dir=tmp_path / "state", searches_per_s=1000)
+    async with ward(3, rng, look_every_s=0.2) as among:
+        app = create_app(settings, embedder=among.models, vectors=FakeVectorStore(), catalog=FakeCatalog())
+        async with TestClient(TestServer(app)) as client:
+
+            async def query(number: int) -> None:
+                async with client.post("/api/v1/search-image", json={"text": str(number + 1)}) as answer:
+                    assert answer.status == 200, await answer.text()
+                    assert (await answer.json())["model_name"] == "CLIP"
+
+            async with _asking(query) as asked:
+                for replica in among.replicas:
+                    for ailment in (Ailment.DRAINS, Ailment.REFUSES, Ailment.NONE):
+                        await replica.fall(ailment)
+                        await asyncio.sleep(0.5)
+    assert asked.failed == []
+    assert len(asked.took) > 100
+    assert asked.within(0.99) < 3.0
+
+
 async def _chaos(rng: random.Random, *, lasting_s: float) -> None:
     async with ward(4, rng, look_every_s=0.5) as among:
         for replica in among.replicas:
@@ -158,6 +183,7 @@ async def _chaos(rng: random.Random, *, lasting_s: float) -> None:
         met: set[Ailment] = set()
 
         async def query(number: int) -> None:
+            number += 1000
             assert (await among.models.info("f1")).fingerprint == "f1"
             await among.embed(number)
 
@@ -174,6 +200,8 @@ async def _chaos(rng: random.Random, *, lasting_s: float) -> None:
         assert asked.failed == []
         assert asked.within(0.99) < 3.0
         assert len(met) > 4
+        assert [replica.outstanding for replica in among.models.replicas] == [0] * 4
+        assert max(max(replica.texts.values()) for replica in among.replicas) == 1, "none is asked the same twice"
         retried = among.told("model_retries_total", result="moved")
         hedged = among.told("model_hedges_total", result="won") + among.told("model_hedges_total", result="lost")
         print(f"{retried:.0f} retried, {hedged:.0f} hedged, of {len(asked.took)}")
