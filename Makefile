@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 NEEDED := $(STAMP)$(if $(LEAN),-lean)
 
 .DEFAULT_GOAL := help
-.PHONY: backup restore help run test test-long lint build bench lock images up down clean
+.PHONY: backup restore move-vectors help run test test-long lint build bench lock images up down clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -64,6 +64,9 @@ backup: $(NEEDED) ## copy what it keeps, while it runs (TO=folder, else ./backup
 
 restore: $(NEEDED) ## put a backup back, while it does not run (FROM=folder; PICTURES=1: bring back missing pictures)
 	@$(BIN)/python -m standalone.backups restore $(FROM) $(if $(PICTURES),--pictures)
+
+move-vectors: $(NEEDED) ## copy all vectors to another home, while it does not run (TO=edge or a server's URL; REPLACE=1: remove what is there)
+	@$(BIN)/python -m standalone.moves --to "$(TO)" $(if $(REPLACE),--replace)
 
 lock: $(STAMP) ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --python-version 3.11 \

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -60,13 +60,13 @@ class Comparison:
         """The next `every_point` of any collection is the beginning of another round."""
         self._rounds.clear()
 
-    async def differing(self, collection: str) -> AsyncIterator[Compared]:
+    async def differing(self, collection: str) -> AsyncGenerator[Compared, None]:
         """Only ranges whose counts differ. What was lost beside as much that came back is not seen so."""
         async with aclosing(self._walk(collection, "", start="", every_point=False)) as walk:
             async for compared in walk:
                 yield compared
 
-    async def every_point(self, collection: str, *, until: float) -> AsyncIterator[Compared]:
+    async def every_point(self, collection: str, *, until: float) -> AsyncGenerator[Compared, None]:
         """All ranges, in a round that goes on where it was broken off, even by a restart. It is left unfinished at `until` (monotonic)."""
         here = self._rounds.get(collection)
         if here is None:
@@ -88,7 +88,7 @@ class Comparison:
         self._rounds.pop(collection)
         await self._ledger.run(ranges.forget, collection)
 
-    async def _walk(self, collection: str, beginning: str, *, start: str, every_point: bool) -> AsyncIterator[Compared]:
+    async def _walk(self, collection: str, beginning: str, *, start: str, every_point: bool) -> AsyncGenerator[Compared, None]:
         if ranges.end_of(beginning) <= start:
             return
         wanted = await self._ledger.run(ranges.settled, beginning)

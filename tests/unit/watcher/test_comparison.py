@@ -6,7 +6,7 @@ import hashlib
 import random
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +85,7 @@ async def whole(images: Sequence[Expected]) -> FakeVectorStore:
     return store
 
 
-async def all_of(walk: AsyncIterator[Compared]) -> list[Compared]:
+async def all_of(walk: AsyncGenerator[Compared, None]) -> list[Compared]:
     return [compared async for compared in walk]
 
 
