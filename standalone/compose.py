@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 
 import structlog
 
-from core.errors import Unavailable
+from core.errors import ImageSearchError, Unavailable
 from core.model_client import ModelClient
 from core.ports import Embedder, VectorStore
 from core.schemas import EngineState, ModelsInfo
@@ -25,6 +25,10 @@ from watcher.app import running_watcher
 from watcher.settings import WatcherSettings
 
 log = structlog.get_logger()
+
+
+class SharedByHalf(ImageSearchError):
+    """The ledger would be that of all, and the vectors those of this process alone."""
 
 
 async def run(
@@ -56,6 +60,8 @@ async def run(
 
 def _vectors(settings: WatcherSettings) -> AbstractAsyncContextManager[VectorStore]:
     if settings.qdrant_url is None:
+        if settings.database_url is not None:
+            raise SharedByHalf("DATABASE_URL is for processes that share their vectors as well: set QDRANT_URL, or unset both")
         return EdgeStore(settings.data_dir / "vectors", storage=settings.vector_storage)
     from core.vectors.server import ServerStore  # noqa: PLC0415 - half of all imports and 60 MB, for those alone who have a server
 

@@ -41,7 +41,12 @@ class Post:
         return self
 
     async def __aenter__(self) -> Self:
-        watch = await self._taken()
+        try:
+            watch = await self._taken()
+        except Unavailable:
+            if not self._ledger.is_shared:
+                raise
+            watch = None  # it is asked for again
         if self._ledger.is_shared:
             self._keeping = asyncio.create_task(self._keep(watch), name="watch")
         return self

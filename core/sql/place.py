@@ -28,6 +28,7 @@ def require_driver() -> None:
     """Raises DriverMissing."""
     missing = [package for package in ("psycopg", "psycopg_pool") if find_spec(package) is None]
     if missing:
+        verb = "is" if len(missing) == 1 else "are"
         raise DriverMissing(
-            f"DATABASE_URL is set, and {' and '.join(missing)} not installed: pip install '.[postgres]', or make build"
+            f"DATABASE_URL needs {' and '.join(missing)}, which {verb} not installed: pip install '.[postgres]', or make build"
         )

@@ -18,7 +18,6 @@ from standalone.backups.manifest import Manifest
 from standalone.backups.restoring import restore
 from standalone.backups.taking import take
 
-
 _IN_THE_DATABASE = "Ledger and ratings are left out: they lie in the database of DATABASE_URL (pg_dump; docs/how-to/scale-out.md)"
 
 

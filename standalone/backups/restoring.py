@@ -35,6 +35,7 @@ async def restore(settings: FolderSettings, source: Path, *, pictures: bool = Fa
     """
     manifest = checked(source)
     _check_home(settings, manifest)
+    _check_databases_home(settings, manifest)
     files.make_folder(settings.data_dir)
     with _alone(settings.data_dir):
         staging = settings.data_dir / RESTORING
@@ -58,6 +59,12 @@ def _check_home(settings: FolderSettings, manifest: Manifest) -> None:
             f"the backup's vectors are for {'Qdrant embedded' if home == 'server' else 'a Qdrant server'}: "
             f"{'unset' if home == 'server' else 'set'} QDRANT_URL"
         )
+
+
+def _check_databases_home(settings: FolderSettings, manifest: Manifest) -> None:
+    """What nobody would read is not to look restored."""
+    if settings.database_url is not None and (manifest.images is not None or manifest.ratings is not None):
+        raise BackupUnusable("the backup's ledger and ratings are for DATA_DIR: unset DATABASE_URL")
 
 
 @contextmanager

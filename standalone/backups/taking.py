@@ -28,20 +28,24 @@ async def take(settings: FolderSettings, target: Path, *, vectors: bool = True, 
     """A backup at `target`, which must not exist: whole, or not there. Raises NothingToBackUp, VectorsUnavailable, OSError, sqlite3.Error.
 
     The ledger comes first and the vectors after it: a picture that is indexed in between is found in the vectors when the backup
-    is used, and costs no model call; the other way round it would.
+    is used, and costs no model call; the other way round it would. With a DATABASE_URL both databases are left out: that is backed up
+    by itself, before this.
     """
     if target.exists():
         raise FileExistsError(17, "there is something already", str(target))
     data = settings.data_dir
-    if not any((data / name).exists() for name in (LEDGER, FEEDBACK, SECRET, VECTORS)):
+    in_files = settings.database_url is None
+    if in_files and not any((data / name).exists() for name in (LEDGER, FEEDBACK, SECRET, VECTORS)):
         raise NothingToBackUp(f"there is nothing to back up in {data}: is DATA_DIR what it is when the product runs?")
     files.make_folder(target.parent)
     building = files.unfinished(target)
     building.mkdir(mode=0o700)
     try:
-        images = _copied(data / LEDGER, building / LEDGER, "SELECT count(*) FROM images WHERE state = 'indexed'")
+        images = (
+            _copied(data / LEDGER, building / LEDGER, "SELECT count(*) FROM images WHERE state = 'indexed'") if in_files else None
+        )
         home, points = await _vectors(settings, building / VECTORS) if vectors else ("none", {})
-        ratings = _copied(data / FEEDBACK, building / FEEDBACK, "SELECT count(*) FROM feedback")
+        ratings = _copied(data / FEEDBACK, building / FEEDBACK, "SELECT count(*) FROM feedback") if in_files else None
         if (data / SECRET).exists():
             files.write_new(building / SECRET, (data / SECRET).read_bytes(), mode=0o600)
         manifest = Manifest.model_validate(

@@ -344,3 +344,24 @@ async def test_vectors_on_a_server_are_backed_up_as_its_snapshots_and_put_back(r
         with pytest.raises(VectorsUnavailable):
             await take(elsewhere, ram / "second")
         assert not (ram / "second").exists()
+
+
+async def test_with_a_database_url_the_databases_are_left_out_and_that_is_said(
+    ram: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = RealHouse(ram / "house")
+    house.fill(2)
+    async with house.serving() as (watcher, vectors):
+        await house.indexed(watcher, vectors)
+    await commanded(house, "take", str(ram / "of-files"))
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody:password@127.0.0.1:1/none")
+    said = await commanded(house, "take", str(ram / "backup"))
+    assert "pg_dump" in said
+    assert "password" not in said
+    manifest = checked(ram / "backup")
+    assert (manifest.images, manifest.ratings, len(manifest.points) > 0) == (None, None, True)
+    assert not (ram / "backup" / database.LEDGER_NAME).exists()
+    assert "pg_dump" in await commanded(house, "restore", str(ram / "backup"))
+    settings = settings_of(house).model_copy(update={"database_url": "postgresql://x/y"})
+    with pytest.raises(BackupUnusable, match="unset DATABASE_URL"):
+        await restore(settings, ram / "of-files")
