@@ -21,24 +21,44 @@ from core.errors import (
     Overloaded,
     Reason,
 )
-from core.schemas import FailurePage, ImageRecord, IngestionStatus, ModelsAction, ModelsCourse, Segment, SegmentMode, Wire
+from core.schemas import (
+    FailurePage,
+    ImageRecord,
+    ImageStates,
+    IngestionStatus,
+    ModelsAction,
+    ModelsCourse,
+    Segment,
+    SegmentMode,
+    Wire,
+)
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _SEGMENT_TIMEOUT_S = 120.0
 MOST_HINTS = 200
+MOST_STATES = 1000
 
 
 class NoticeRequest(Wire):
     """Body of `POST /v1/notice`."""
 
     path: str = Field(min_length=1, max_length=4096)
+    backfill: bool = False
 
 
 class HintRequest(Wire):
     """Body of `POST /v1/hints`."""
 
     paths: tuple[Annotated[str, Field(min_length=1, max_length=4096)], ...] = Field(max_length=MOST_HINTS)
+    backfill: bool = False
+
+
+class StatesRequest(Wire):
+    """Body of `POST /v1/states`."""
+
+    image_ids: tuple[str, ...] = Field(max_length=MOST_STATES)
+    paths: tuple[str, ...] = Field(max_length=MOST_STATES)
 
 
 class SegmentRequest(Wire):
@@ -83,12 +103,17 @@ class CatalogClient:
         query = {"limit": str(limit), "offset": str(offset), "ignored": str(ignored).lower()}
         return _parsed(FailurePage, await self._call("GET", "/v1/failures", query=query))
 
-    async def notice(self, path: str) -> ImageRecord:
-        return _parsed(ImageRecord, await self._call("POST", "/v1/notice", body=NoticeRequest(path=path)))
+    async def states(self, image_ids: Sequence[str], paths: Sequence[str] = ()) -> ImageStates:
+        body = StatesRequest(image_ids=tuple(image_ids), paths=tuple(paths))
+        return _parsed(ImageStates, await self._call("POST", "/v1/states", body=body))
 
-    async def hint(self, paths: Sequence[str]) -> None:
+    async def notice(self, path: str, *, backfill: bool = False) -> ImageRecord:
+        return _parsed(ImageRecord, await self._call("POST", "/v1/notice", body=NoticeRequest(path=path, backfill=backfill)))
+
+    async def hint(self, paths: Sequence[str], *, backfill: bool = False) -> None:
         for first in range(0, len(paths), MOST_HINTS):
-            await self._call("POST", "/v1/hints", body=HintRequest(paths=tuple(paths[first : first + MOST_HINTS])))
+            body = HintRequest(paths=tuple(paths[first : first + MOST_HINTS]), backfill=backfill)
+            await self._call("POST", "/v1/hints", body=body)
 
     async def delete(self, image_id: str) -> None:
         await self._call("DELETE", f"/v1/images/{image_id}")

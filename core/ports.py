@@ -15,6 +15,7 @@ from core.schemas import (
     FailurePage,
     ImageAnalysis,
     ImageRecord,
+    ImageStates,
     IngestionStatus,
     ModelsAction,
     ModelsCourse,
@@ -323,6 +324,10 @@ class ImageStore(Protocol):
         """Of no effect where there is none. Raises Unavailable where it must stay."""
         ...
 
+    def forget(self, path: str) -> None:
+        """Nothing of the file is kept elsewhere any more, such as of one that is about to be deleted. Raises NotFound, Forbidden."""
+        ...
+
     def link(self, path: str, shown: ShownAs, *, method: str = "GET") -> str | None:
         """Where a browser that has no key of ours can fetch the file for a while; None where it must be sent by us."""
         ...
@@ -344,11 +349,18 @@ class Catalog(Protocol):
         """Files that are not indexed, newest first; with `ignored` also those that were left alone because they are no pictures."""
         ...
 
-    async def notice(self, path: str) -> ImageRecord:
-        """Admit a complete file (path relative to the folder) now instead of waiting for its event. Raises NotFound, ImageRejected."""
+    async def states(self, image_ids: Sequence[str], paths: Sequence[str] = ()) -> ImageStates:
+        """How far each of these images is, and what lies at each of these paths; what is not known is left out."""
         ...
 
-    async def hint(self, paths: Sequence[str]) -> None:
+    async def notice(self, path: str, *, backfill: bool = False) -> ImageRecord:
+        """Admit a complete file (path relative to the folder) now instead of waiting for its event. Raises NotFound, ImageRejected.
+
+        It overtakes whatever waits; of a `backfill`, nothing.
+        """
+        ...
+
+    async def hint(self, paths: Sequence[str], *, backfill: bool = False) -> None:
         """Something happened to the files at these paths, it is said: they are looked at soon, or missed by nobody if that is not so."""
         ...
 

@@ -213,6 +213,32 @@ class ImageRecord(Wire):
     indexed_at: datetime | None = None
 
 
+class ImageStateRecord(Wire):
+    """How far one image is, and nothing else."""
+
+    image_id: ImageId
+    state: ImageState
+    reason: Reason | None = None
+    detail: str | None = None
+
+
+class PathStateRecord(Wire):
+    """What is known of one path."""
+
+    path: str
+    image_id: ImageId | None = Field(default=None, description="null of a file that never became an image")
+    state: ImageState
+    reason: Reason | None = None
+    detail: str | None = None
+
+
+class ImageStates(Wire):
+    """Of those that were asked about and are known."""
+
+    images: tuple[ImageStateRecord, ...] = ()
+    paths: tuple[PathStateRecord, ...] = ()
+
+
 class Failure(Wire):
     """One file that is not indexed, and why."""
 

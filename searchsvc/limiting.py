@@ -16,6 +16,7 @@ _KINDS = {
     f"{API}/search-image": Kind.SEARCH,
     f"{API}/compare-models": Kind.SEARCH,
     f"{API}/facets": Kind.SEARCH,
+    f"{API}/image-states": Kind.SEARCH,
     f"{API}/create-feedback": Kind.RATING,
 }
 _READING = {hdrs.METH_GET, hdrs.METH_HEAD}

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel
 
-from core.schemas import CONTENT_HASH_PATTERN, FailurePage, ModelsCourse
+from core.schemas import CONTENT_HASH_PATTERN, FailurePage, ImageStates, ModelsCourse
 from searchsvc.facets import DEFAULT_FACET_VALUES, MAX_FACET_VALUES, FacetField, FacetsAnswer
 from searchsvc.feedback_export import ExportFormat
 from searchsvc.feedback_views import FeedbackRecord, FeedbackReport
@@ -20,8 +20,11 @@ from searchsvc.schemas import (
     ImageView,
     Liveness,
     ModelsRequest,
+    NoticesAnswer,
+    NoticesRequest,
     SegmentRequest,
     SegmentsAnswer,
+    StatesRequest,
     StatusAnswer,
     UploadAnswer,
 )
@@ -107,7 +110,11 @@ _UPLOAD_FORM: Json = {
     "type": "object",
     "required": ["file"],
     "additionalProperties": False,
-    "properties": {"file": FILE, "folder": {"type": "string", "description": "where in the watched folder; made if missing"}},
+    "properties": {
+        "file": FILE,
+        "folder": {"type": "string", "description": "where in the watched folder; made if missing"},
+        "backfill": {"type": "boolean", "default": False, "description": "one of many: it waits for all that is added otherwise"},
+    },
 }
 SCHEMAS = "#/components/schemas/"
 _SEARCH_FORM = form_schema(SearchOptions, ref_template=SCHEMAS + "{model}", most_files=MAX_QUERY_PICTURES)
@@ -230,6 +237,30 @@ OPERATIONS: tuple[Operation, ...] = (
         form=_UPLOAD_FORM,
         writes=True,
         description="The same bytes twice are one image. A file of the same name is never replaced: the new one gets a longer name.",
+    ),
+    Operation(
+        "post",
+        f"{API}/image-states",
+        "images",
+        "getImageStates",
+        "How far many images are, at once",
+        (Answer(200, "those that are known, in any order", ImageStates),),
+        errors=(400, 413, 415, 422, 503),
+        request=StatesRequest,
+        examples=(("some", {"image_ids": ["0" * 64], "paths": ["2024/a picture.jpg"]}),),
+    ),
+    Operation(
+        "post",
+        f"{API}/image-notices",
+        "images",
+        "noticeImages",
+        "Have files looked at that lie in the watched folder, or the bucket, by now",
+        (Answer(202, "they will be looked at, and overtake nothing", NoticesAnswer),),
+        errors=(400, 401, 413, 415, 422, 503),
+        request=NoticesRequest,
+        writes=True,
+        description="Without it they are found by themselves, at the next comparison of folder and ledger at the latest.",
+        examples=(("one", {"paths": ["2024/a picture.jpg"]}),),
     ),
     Operation(
         "get",

@@ -21,8 +21,10 @@ from core.schemas import (
     Space,
     Wire,
 )
-from searchsvc.requests import Request
+from searchsvc.requests import Request, String
 from searchsvc.search_schema import SegmentView
+
+Path = Annotated[String, Field(min_length=1, max_length=4096)]
 
 # --- feedback --------------------------------------------------------------------------------------------------------
 
@@ -60,6 +62,26 @@ class ImageView(ImageRecord):
     image_url: str
     thumbnail_url: str
     segments_url: str
+
+
+MOST_ASKED_FOR = 1000
+
+
+class StatesRequest(Request):
+    """Images by id, and files by their path."""
+
+    image_ids: tuple[ImageId, ...] = Field(default=(), max_length=MOST_ASKED_FOR)
+    paths: tuple[Path, ...] = Field(default=(), max_length=MOST_ASKED_FOR, description="relative to the watched folder")
+
+
+class NoticesRequest(Request):
+    """Files that lie in the watched folder, or in the bucket, by now."""
+
+    paths: tuple[Path, ...] = Field(min_length=1, max_length=MOST_ASKED_FOR, description="relative to the watched folder")
+
+
+class NoticesAnswer(Wire):
+    hints: int = Field(description="paths that will be looked at")
 
 
 class SegmentsAnswer(Wire):

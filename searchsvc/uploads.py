@@ -44,10 +44,11 @@ class Uploads:
         self._decoding = decoding
         self._writing = writing
 
-    async def add(self, picture: bytes, *, offered_name: str | None, folder: str | None) -> str:
+    async def add(self, picture: bytes, *, offered_name: str | None, folder: str | None, backfill: bool = False) -> str:
         """Take a picture in and return its image id. Raises ImageRejected, InvalidRequest, Unavailable, StorageFull.
 
-        Where the index has no room for it, it is refused at once: it would lie in the folder for nobody to find.
+        Where the index has no room for it, it is refused at once: it would lie in the folder for nobody to find. One of a `backfill`
+        waits for all that is added otherwise.
         """
         loop = asyncio.get_running_loop()
         await self._check_folder()
@@ -61,7 +62,7 @@ class Uploads:
         path = await loop.run_in_executor(self._writing, self._store.add, within, names, picture)
         log.info("upload_written", path=path, bytes=len(picture), image_id=image_id)
         try:
-            await self._catalog.notice(path)
+            await self._catalog.notice(path, backfill=backfill)
         except (Unavailable, NotFound, ImageRejected) as error:  # the file is there: the watcher finds it by itself
             log.info("upload_unannounced", path=path, error=type(error).__name__)
         return image_id

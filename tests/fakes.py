@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from PIL import Image
@@ -41,11 +41,14 @@ from core.schemas import (
     ImageAnalysis,
     ImageRecord,
     ImageState,
+    ImageStateRecord,
+    ImageStates,
     IngestionStatus,
     ModelCard,
     ModelsAction,
     ModelsCourse,
     ModelsInfo,
+    PathStateRecord,
     Priority,
     Segment,
     SegmentMode,
@@ -336,10 +339,12 @@ class FakeCatalog:
     failed: list[Failure] = field(default_factory=list)
     noticed: list[str] = field(default_factory=list)
     hinted: list[str] = field(default_factory=list)
+    backfilled: list[str] = field(default_factory=list)
     resegmented: list[tuple[str, SegmentMode]] = field(default_factory=list)
     course: ModelsCourse = field(default_factory=lambda: ModelsCourse(searched=None, profile=None))
     turned: list[ModelsAction] = field(default_factory=list)
     away: ImageSearchError | None = None
+    watching: Literal["watching", "folder_missing"] = "watching"
 
     async def status(self) -> IngestionStatus:
         self._check()
@@ -350,7 +355,7 @@ class FakeCatalog:
             images=StateCounts(**counts),
             segments=sum(record.segments for record in self.records.values()),
             rate_per_s=0.0,
-            watcher=WatcherStatus(state="watching", observer="inotify"),
+            watcher=WatcherStatus(state=self.watching, observer="inotify"),
             model_change=self.course.change,
         )
 
@@ -365,14 +370,26 @@ class FakeCatalog:
         told = [failure for failure in self.failed if ignored or failure.reason is not Reason.IGNORED]
         return FailurePage(failures=tuple(told[offset : offset + limit]), total=len(told))
 
-    async def notice(self, path: str) -> ImageRecord:
+    async def states(self, image_ids: Sequence[str], paths: Sequence[str] = ()) -> ImageStates:
+        self._check()
+        found = [self.records[key] for key in image_ids if key in self.records]
+        lying = [(path, record) for path in paths for record in self.records.values() if path in record.paths]
+        told = {"image_id", "state", "reason", "detail"}
+        return ImageStates(
+            images=tuple(ImageStateRecord(**record.model_dump(include=told)) for record in found),
+            paths=tuple(PathStateRecord(path=path, **record.model_dump(include=told)) for path, record in lying),
+        )
+
+    async def notice(self, path: str, *, backfill: bool = False) -> ImageRecord:
         self._check()
         self.noticed.append(path)
+        self.backfilled += [path] * backfill
         return ImageRecord(image_id="0" * 64, state=ImageState.PENDING, paths=(path,), bytes=1, noticed_at=datetime.now(UTC))
 
-    async def hint(self, paths: Sequence[str]) -> None:
+    async def hint(self, paths: Sequence[str], *, backfill: bool = False) -> None:
         self._check()
         self.hinted += paths
+        self.backfilled += paths if backfill else ()
 
     async def delete(self, image_id: str) -> None:
         await self.image(image_id)

@@ -18,6 +18,7 @@ from core.filenames import is_hidden
 from core.schemas import (
     FailurePage,
     ImageRecord,
+    ImageStates,
     IngestionStatus,
     ModelsAction,
     ModelsCourse,
@@ -30,7 +31,7 @@ from core.schemas import (
 from watcher import locations, views
 from watcher.folder import is_temporary
 from watcher.ingesting import Ingesting
-from watcher.locations import Admission, FileStat
+from watcher.locations import ASKED_FOR_PRIORITY, Admission, FileStat
 from watcher.noticing import Noticing
 from watcher.observer import Hint
 from watcher.post import Post
@@ -40,7 +41,6 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-_ASKED_FOR = 2
 _AT_ONCE = 0.0  # an orphan since 1970: no grace left
 
 
@@ -105,13 +105,20 @@ class FolderCatalog:
     async def failures(self, *, limit: int = 100, offset: int = 0, ignored: bool = False) -> FailurePage:
         return await self._parts.ledger.run(views.failures, limit=limit, offset=offset, ignored=ignored)
 
-    async def notice(self, path: str) -> ImageRecord:
+    async def states(self, image_ids: Sequence[str], paths: Sequence[str] = ()) -> ImageStates:
+        ledger = self._parts.ledger
+        images = await ledger.run(views.image_states, image_ids) if image_ids else []
+        files = await ledger.run(views.path_states, paths) if paths else []
+        return ImageStates(images=tuple(images), paths=tuple(files))
+
+    async def notice(self, path: str, *, backfill: bool = False) -> ImageRecord:
         await self._read(lambda: self._parts.pictures.checked(path))
         if is_hidden(path) or is_temporary(path):
             raise InvalidRequest("hidden and temporary files are left alone", field="path")
         stat, image_id = await self._identify(path)
-        admission = Admission(path, stat, image_id, self._parts.ledger.now(), _ASKED_FOR)
-        await self._parts.ledger.run(locations.admit, [admission], self._parts.ledger.now())
+        now = self._parts.ledger.now()
+        admission = Admission(path, stat, image_id, now, 0 if backfill else ASKED_FOR_PRIORITY, backfill=backfill)
+        await self._parts.ledger.run(locations.admit, [admission], now)
         self._parts.worker.wake()
         self._post.follow()
         return await self.image(image_id)
@@ -137,14 +144,14 @@ class FolderCatalog:
             raise Unavailable("the file is still being written", retry_after_s=1)
         return stat, found
 
-    async def hint(self, paths: Sequence[str]) -> None:
+    async def hint(self, paths: Sequence[str], *, backfill: bool = False) -> None:
         pictures = self._parts.pictures
 
         def within() -> list[Hint]:
             hints = []
             for path in paths:
                 with suppress(InvalidRequest):
-                    hints.append(Hint(pictures.checked(path)))
+                    hints.append(Hint(pictures.checked(path), prompt=not backfill))
             return hints
 
         self._post.hint(await self._read(within))

@@ -118,7 +118,7 @@ class Intake:
             if len(self._candidates) >= _TRACKED_AT_MOST and hint.path not in self._candidates:
                 self._events.scan("")
                 return
-            self._track(hint.path, priority=1, closed=hint.closed)
+            self._track(hint.path, priority=int(hint.prompt), closed=hint.closed)
 
     def recheck(self, path: str) -> None:
         """The file at this path is not what the ledger says."""

@@ -14,6 +14,7 @@ from core.sql.connection import Connection, Turn
 RECHECKED = (Reason.PERMISSION_DENIED.value, Reason.UNREADABLE.value)
 """Failures that may pass without the file's changing: looked at again by every reconcile."""
 
+ASKED_FOR_PRIORITY = 2
 _PROMPT_PRIORITY = 1
 _PROMPT_AT_MOST = 32
 """Newly copied pictures overtake a backfill as long as they are few; a copied tree is a backfill itself."""
@@ -45,6 +46,8 @@ class Admission:
     image_id: str
     noticed_at: float
     priority: int = 0
+    backfill: bool = False
+    """It is one of many, as whoever brings it says: it overtakes nothing, whatever the observer took it for."""
 
 
 def known(connection: Connection, paths: Sequence[str]) -> dict[str, Location]:
@@ -85,14 +88,26 @@ def admit(connection: Connection, admissions: Sequence[Admission], now: float) -
 
 def _admit(connection: Connection, admission: Admission, now: float) -> None:
     earlier = connection.execute("SELECT image_id FROM paths WHERE path = ?", (admission.path,)).fetchone()
+    is_news = earlier is None or earlier["image_id"] != admission.image_id
     connection.execute(
         "INSERT INTO images (image_id, state, bytes, noticed_at, priority) VALUES (?, 'pending', ?, ?, ?)"
         " ON CONFLICT (image_id) DO UPDATE SET priority = excluded.priority"
-        " WHERE images.state = 'pending' AND images.crashes = 0 AND images.priority < excluded.priority",
-        (admission.image_id, admission.stat.size, admission.noticed_at, _priority(connection, admission.priority)),
+        " WHERE images.state = 'pending' AND images.crashes = 0 AND images.priority < excluded.priority AND ?",
+        (
+            admission.image_id,
+            admission.stat.size,
+            admission.noticed_at,
+            _priority(connection, admission.priority),
+            is_news or admission.priority == ASKED_FOR_PRIORITY,
+        ),
     )
+    if admission.backfill:
+        connection.execute(
+            "UPDATE images SET priority = 0 WHERE image_id = ? AND state = 'pending' AND priority = ?",
+            (admission.image_id, _PROMPT_PRIORITY),
+        )
     _write_path(connection, admission.path, admission.stat, now, image_id=admission.image_id)
-    if earlier is None or earlier["image_id"] != admission.image_id:
+    if is_news:
         connection.execute(
             "UPDATE images SET paths_version = paths_version + 1, orphaned_at = NULL WHERE image_id = ?", (admission.image_id,)
         )

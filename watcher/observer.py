@@ -52,10 +52,11 @@ _POLLS_TILL_SURE = 2
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """Look at this path. `closed`: a writer has just closed it."""
+    """Look at this path. `closed`: a writer has just closed it. `prompt`: what is new there may overtake others."""
 
     path: str
     closed: bool = False
+    prompt: bool = True
 
 
 class _CountingInotify(InotifyFD):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from core.catalog_client import SEGMENTS, HintRequest, ModelsRequest, NoticeRequest, SegmentRequest
+from core.catalog_client import SEGMENTS, HintRequest, ModelsRequest, NoticeRequest, SegmentRequest, StatesRequest
 from core.errors import InvalidRequest
 from core.gate import Gate
 from core.schemas import Health
@@ -31,6 +31,10 @@ class Routes:
     async def image(self, request: web.Request) -> web.Response:
         return json_answer(await self._catalog.image(request.match_info["id"]))
 
+    async def states(self, request: web.Request) -> web.Response:
+        asked = await read_json(request, StatesRequest)
+        return json_answer(await self._catalog.states(asked.image_ids, asked.paths))
+
     async def failures(self, request: web.Request) -> web.Response:
         limit = _number(request, "limit", default=100, least=1, most=_LARGEST_PAGE)
         offset = _number(request, "offset", default=0, least=0, most=2**31)
@@ -39,10 +43,11 @@ class Routes:
 
     async def notice(self, request: web.Request) -> web.Response:
         asked = await read_json(request, NoticeRequest)
-        return json_answer(await self._catalog.notice(asked.path), status=202)
+        return json_answer(await self._catalog.notice(asked.path, backfill=asked.backfill), status=202)
 
     async def hint(self, request: web.Request) -> web.Response:
-        await self._catalog.hint((await read_json(request, HintRequest)).paths)
+        asked = await read_json(request, HintRequest)
+        await self._catalog.hint(asked.paths, backfill=asked.backfill)
         return web.Response(status=204)
 
     async def delete(self, request: web.Request) -> web.Response:
@@ -86,6 +91,7 @@ def make_app(catalog: FolderCatalog, metrics: IngestionMetrics, index: IndexMetr
         [
             web.get("/v1/status", routes.status),
             web.get("/v1/failures", routes.failures),
+            web.post("/v1/states", routes.states),
             web.post("/v1/notice", routes.notice),
             web.post("/v1/hints", routes.hint),
             web.get("/v1/images/{id}", routes.image),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from core.errors import Reason
-from core.schemas import Failure, FailurePage, ImageRecord, ImageState, StateCounts
+from core.schemas import Failure, FailurePage, ImageRecord, ImageState, ImageStateRecord, PathStateRecord, StateCounts
 from core.sql.connection import Connection
 
 _ANSWERED = "(indexed_at IS NOT NULL AND state IN ('pending', 'running') AND fingerprint <> (SELECT target FROM course))"
@@ -82,8 +84,8 @@ def image(connection: Connection, image_id: str) -> ImageRecord | None:
     paths = connection.execute("SELECT path FROM paths WHERE image_id = ? ORDER BY path", (image_id,)).fetchall()
     return ImageRecord(
         image_id=image_id,
-        state=ImageState.INDEXED if row["answered"] else ImageState(row["state"]),
-        reason=Reason(row["reason"]) if row["reason"] else None,
+        state=_state(row),
+        reason=_reason(row),
         detail=row["detail"],
         paths=tuple(path["path"] for path in paths),
         bytes=row["bytes"],
@@ -94,6 +96,35 @@ def image(connection: Connection, image_id: str) -> ImageRecord | None:
         noticed_at=_time(row["noticed_at"]),
         indexed_at=_time(row["indexed_at"]) if row["indexed_at"] is not None else None,
     )
+
+
+def image_states(connection: Connection, image_ids: Sequence[str]) -> list[ImageStateRecord]:
+    """Of those that are known and have a file."""
+    rows = connection.execute(
+        f"SELECT image_id, state, reason, detail, coalesce({_ANSWERED}, FALSE) AS answered FROM images"  # noqa: S608 - ours
+        " WHERE orphaned_at IS NULL AND image_id IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(image_ids)),),
+    )
+    return [
+        ImageStateRecord(image_id=row["image_id"], state=_state(row), reason=_reason(row), detail=row["detail"]) for row in rows
+    ]
+
+
+def path_states(connection: Connection, paths: Sequence[str]) -> list[PathStateRecord]:
+    """Of those that are known; a file that never became an image has failed."""
+    found = connection.execute(
+        "SELECT path, image_id, reason, detail FROM paths WHERE path IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(paths)),),
+    ).fetchall()
+    images = {state.image_id: state for state in image_states(connection, [row["image_id"] for row in found if row["image_id"]])}
+    told: list[PathStateRecord] = []
+    for row in found:
+        image = images.get(row["image_id"])
+        if row["image_id"] is None:
+            told.append(PathStateRecord(path=row["path"], state=ImageState.FAILED, reason=_reason(row), detail=row["detail"]))
+        elif image is not None:
+            told.append(PathStateRecord(path=row["path"], **dict(image)))
+    return told
 
 
 _FAILURES = """
@@ -138,6 +169,14 @@ def states(connection: Connection, image_ids: Sequence[str]) -> dict[str, Expect
         if row is not None:
             found[image_id] = Expected(image_id, row["segments"]) if row["state"] == ImageState.INDEXED else None
     return found
+
+
+def _state(row: Any) -> ImageState:
+    return ImageState.INDEXED if row["answered"] else ImageState(row["state"])
+
+
+def _reason(row: Any) -> Reason | None:
+    return Reason(row["reason"]) if row["reason"] else None
 
 
 def _time(seconds: float) -> datetime:

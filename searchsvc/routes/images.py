@@ -17,7 +17,15 @@ from core.schemas import CONTENT_HASH_PATTERN, ImageRecord, ImageState, Orientat
 from core.web import json_answer, read_json
 from searchsvc import urls
 from searchsvc.matches import segment_view
-from searchsvc.schemas import ImageView, SegmentRequest, SegmentsAnswer, UploadAnswer
+from searchsvc.schemas import (
+    ImageView,
+    NoticesAnswer,
+    NoticesRequest,
+    SegmentRequest,
+    SegmentsAnswer,
+    StatesRequest,
+    UploadAnswer,
+)
 from searchsvc.sending import not_modified, opened_by, send_file
 from searchsvc.services import SERVICES, Services
 from searchsvc.thumbnails import DEFAULT_SIZE, SIZES
@@ -38,6 +46,8 @@ def routes() -> list[web.RouteDef]:
     image = f"{API}/images/{{image_id}}"
     return [
         web.post(f"{API}/images", upload),
+        web.post(f"{API}/image-states", states),
+        web.post(f"{API}/image-notices", notice),
         web.get(image, show),
         web.delete(image, delete),
         web.get(f"{image}/file", file),
@@ -52,13 +62,31 @@ async def upload(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     _check_may_write(request, services)
     async with services.receiver.form(request) as form:
-        if unknown := sorted(form.fields.keys() - {"folder"}):
-            raise InvalidRequest("the form takes `file` and `folder`", field=unknown[0])
+        if unknown := sorted(form.fields.keys() - {"folder", "backfill"}):
+            raise InvalidRequest("the form takes `file`, `folder` and `backfill`", field=unknown[0])
+        backfill = form.fields.get("backfill", "false").lower()
+        if backfill not in {"true", "false"}:
+            raise InvalidRequest("backfill: must be true or false", field="backfill")
         if not form.files:
             raise InvalidRequest("the form needs a `file`", field="file")
-        image_id = await services.uploads.add(form.files[0], offered_name=form.file_name, folder=form.fields.get("folder"))
+        image_id = await services.uploads.add(
+            form.files[0], offered_name=form.file_name, folder=form.fields.get("folder"), backfill=backfill == "true"
+        )
     address = urls.image(image_id)
     return json_answer(UploadAnswer(image_id=image_id, status_url=address), status=202, headers={hdrs.LOCATION: address})
+
+
+async def states(request: web.Request) -> web.Response:
+    asked = await read_json(request, StatesRequest)
+    return json_answer(await request.app[SERVICES].catalog.states(asked.image_ids, asked.paths))
+
+
+async def notice(request: web.Request) -> web.Response:
+    services = request.app[SERVICES]
+    _check_may_write(request, services)
+    asked = await read_json(request, NoticesRequest)
+    await services.catalog.hint(asked.paths, backfill=True)
+    return json_answer(NoticesAnswer(hints=len(asked.paths)), status=202)
 
 
 async def show(request: web.Request) -> web.Response:
@@ -82,6 +110,8 @@ async def delete(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     _check_may_write(request, services)
     image_id = _image_id(request)
+    record = await services.catalog.image(image_id)
+    await asyncio.get_running_loop().run_in_executor(services.reading, services.originals.forget, record.paths)
     await services.catalog.delete(image_id)
     await services.thumbnails.forget(image_id)
     return web.Response(status=204)

@@ -54,6 +54,20 @@ async def test_a_noticed_file_is_admitted_at_once_and_then_indexed(catalog: Cata
     assert await catalog.notice("sub/a b.jpg") == await catalog.image(image_id)
 
 
+async def test_states_of_many_are_told_at_once_and_a_backfill_is_noticed(catalog: Catalog, house: House) -> None:
+    one, other = house.write("a.jpg", jpeg("a")), house.write("b/c.jpg", jpeg("c"))
+    await catalog.notice("a.jpg", backfill=True)
+    await catalog.hint(["b/c.jpg", "../not ours.jpg"], backfill=True)
+    await indexed(catalog, one)
+    async with asyncio.timeout(5):
+        while len((await catalog.states([], ["b/c.jpg"])).paths) < 1:
+            await asyncio.sleep(0.01)
+    await indexed(catalog, other)
+    told = await catalog.states([one, UNKNOWN, other], ["b/c.jpg", "nothing.jpg"])
+    assert {image.image_id: image.state for image in told.images} == {one: ImageState.INDEXED, other: ImageState.INDEXED}
+    assert [(file.path, file.image_id, file.state) for file in told.paths] == [("b/c.jpg", other, ImageState.INDEXED)]
+
+
 async def test_a_deleted_image_is_gone_from_folder_catalog_and_vectors(catalog: Catalog, house: House) -> None:
     image_id = house.write("a.jpg", jpeg("a"))
     house.write("copy.jpg", jpeg("a"))

@@ -7,12 +7,19 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
 
 from core.errors import Conflict, Reason
 from core.points import LAYOUT
 from core.schemas import EngineState, ImageState, ModelsInfo, Space
 from core.sql.connection import Connection
+from core.sql.migrations import migrate
+from core.sql.place import DatabasePlace
+from core.sql.postgres import PostgresConnection, connected
+from tests.unit.watcher.test_ledger import LedgerMachine
 from watcher import editions, jobs, locations, ranges, scans, views
+from watcher.database import postgres_steps
 from watcher.jobs import Outcome
 from watcher.ledger import FileLedger, Ledger
 from watcher.locations import Admission, FileStat
@@ -126,6 +133,42 @@ async def test_attempts_crashes_and_refusals_are_told(ledger: Ledger) -> None:
     assert (await ledger.run(views.failures, limit=1, offset=3, ignored=True)).total == 4
     totals = await ledger.run(views.totals)
     assert totals.images.model_dump() == {"pending": 0, "running": 0, "indexed": 0, "failed": 2}
+
+
+@pytest.mark.parametrize("observer_first", [True, False])
+async def test_what_a_backfill_brings_overtakes_nothing_whatever_the_observer_sees_of_it(
+    ledger: Ledger, observer_first: bool
+) -> None:
+    told = Admission("many.jpg", STAT, A, 1.0, 0, backfill=True)
+    seen = Admission("many.jpg", STAT, A, 1.0, 1)
+    for admission in (seen, told) if observer_first else (told, seen):
+        await ledger.run(locations.admit, [admission], 1.0)
+    await _admit(ledger, ("single.jpg", B), priority=1, at=2.0)
+    first = await ledger.run(jobs.claim, 3.0, 60.0)
+    assert first is not None
+    assert first.image_id == B
+    await _admit(ledger, ("many.jpg", A), priority=2, at=3.0)  # somebody asks for the very file
+    await _admit(ledger, ("other.jpg", C), priority=1, at=3.0)
+    second = await ledger.run(jobs.claim, 4.0, 60.0)
+    assert second is not None
+    assert second.image_id == A
+
+
+async def test_states_are_told_of_many_images_and_paths_at_once(ledger: Ledger) -> None:
+    await _admit(ledger, ("a.jpg", A), ("d/ü 'x'.jpg", B))
+    assert await ledger.run(locations.refuse, "empty.jpg", STAT, Reason.EMPTY_FILE, "empty", now=1.0)
+    indexed = await _index(ledger, 200.0)
+    told = {one.image_id: one.state for one in await ledger.run(views.image_states, [A, B, C, "no id"])}
+    assert told == {A: ImageState.PENDING, B: ImageState.PENDING} | {indexed: ImageState.INDEXED}
+    lying = {one.path: one for one in await ledger.run(views.path_states, ["a.jpg", "d/ü 'x'.jpg", "empty.jpg", "no.jpg"])}
+    assert {path: (one.image_id, one.reason) for path, one in lying.items()} == {
+        "a.jpg": (A, None),
+        "d/ü 'x'.jpg": (B, None),
+        "empty.jpg": (None, Reason.EMPTY_FILE),
+    }
+    assert (lying["empty.jpg"].state, lying["empty.jpg"].detail) == (ImageState.FAILED, "empty")
+    await ledger.run(locations.forget, ["a.jpg"], 300.0)
+    assert [one.image_id for one in await ledger.run(views.image_states, [A, B])] == [B]
 
 
 async def test_few_new_pictures_overtake_and_a_copied_tree_does_not(ledger: Ledger) -> None:
@@ -314,3 +357,19 @@ async def test_an_image_is_held_and_given_back(ledger: Ledger) -> None:
         pass
     async with asyncio.timeout(5), ledger.hold(A):
         pass
+
+
+def test_any_order_of_events_keeps_its_promises_in_postgresql_as_well(database: DatabasePlace) -> None:
+    """The machine of `tests/unit/watcher/test_ledger.py`, which runs over SQLite there."""
+    with connected(database, durable=False) as session:
+        migrate(session, postgres_steps(), part="ledger")
+
+        class OnPostgres(LedgerMachine):
+            def opened(self) -> Connection:
+                session.execute("TRUNCATE images, paths, mounts, editions, course")
+                return PostgresConnection(session)
+
+            def teardown(self) -> None:
+                """The connection is for all runs."""
+
+        run_state_machine_as_test(OnPostgres, settings=settings(max_examples=25, stateful_step_count=30, deadline=None))

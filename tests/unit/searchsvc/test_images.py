@@ -76,6 +76,35 @@ async def test_uploads_at_once_under_one_name_all_stay(world: World) -> None:
     assert {path.read_bytes() for path in world.images.iterdir()} == set(contents)
 
 
+async def test_an_upload_says_that_it_is_one_of_many(world: World) -> None:
+    for colour, backfill in (("red", "true"), ("green", "false")):
+        assert (await world.upload(picture(colour), f"{colour}.png", backfill=backfill)).status == 202
+    assert (world.catalog.noticed, world.catalog.backfilled) == (["red.png", "green.png"], ["red.png"])
+    refused = await world.upload(picture("blue"), "c.png", backfill="perhaps")
+    assert (refused.status, (await refused.json())["errors"][0]["field"]) == (422, "backfill")
+
+
+async def test_states_of_many_images_and_paths_are_told_at_once(world: World) -> None:
+    image_id = await world.add(picture("red"), "a/red.png")
+    asked = {"image_ids": [image_id, "0" * 64], "paths": ["a/red.png", "none.png"]}
+    answer = await world.client.post("/api/v1/image-states", json=asked)
+    told = {"image_id": image_id, "state": "indexed", "reason": None, "detail": None}
+    assert await answer.json() == {"images": [told], "paths": [{"path": "a/red.png", **told}]}
+    for wrong in ({"image_ids": ["x"]}, {"image_ids": ["0" * 64] * 1001}, {"paths": [""]}, {"ids": []}):
+        assert (await world.client.post("/api/v1/image-states", json=wrong)).status == 422
+
+
+async def test_files_that_lie_there_are_noticed_as_a_backfill_with_a_key_where_writing_needs_one(make_world: MakeWorld) -> None:
+    world = await make_world(api_keys=["a key of at least 24 characters"])
+    asked = {"paths": ["a.png", "b/c.png"]}
+    assert (await world.client.post("/api/v1/image-notices", json=asked)).status == 401
+    key = {"Authorization": "Bearer a key of at least 24 characters"}
+    answer = await world.client.post("/api/v1/image-notices", json=asked, headers=key)
+    assert (answer.status, await answer.json()) == (202, {"hints": 2})
+    assert world.catalog.backfilled == ["a.png", "b/c.png"]
+    assert (await world.client.post("/api/v1/image-notices", json={"paths": []}, headers=key)).status == 422
+
+
 async def test_an_upload_survives_an_absent_watcher(world: World) -> None:
     world.catalog.away = CatalogUnavailable("the watcher does not answer")
     assert (await world.upload(picture("red"), "a.png")).status == 202
