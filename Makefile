@@ -8,13 +8,16 @@ STAMP  := $(VENV)/.installed
 NEEDED := $(STAMP)$(if $(LEAN),-lean)
 
 .DEFAULT_GOAL := help
-.PHONY: backup restore move-vectors help run test test-long lint build bench lock images up down clean
+.PHONY: backup restore move-vectors help run worker test test-long lint build bench lock images up down clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 run: $(NEEDED) ## start everything on http://127.0.0.1:3000, watching ./images (IMAGES_DIR, DATA_DIR, HOST, PORT, MODELS_DIR, MODEL_PROFILE; LEAN=1)
 	@exec $(BIN)/python -m standalone
+
+worker: $(NEEDED) ## ingest what the watcher sends to a broker (BROKER_URL, DATABASE_URL, QDRANT_URL); any number of them
+	@exec $(BIN)/python -m watcher.queue
 
 test: lint ## install, lint, type-check, and run the whole test suite
 	$(BIN)/pytest $(PYTEST_ARGS)

@@ -12,11 +12,12 @@ from pydantic_settings import BaseSettings
 from model_service.settings import ModelSettings
 from searchsvc.settings import SearchSettings
 from standalone.settings import StandaloneSettings
-from watcher.settings import WatcherSettings
+from watcher.settings import WatcherSettings, WorkerSettings
 
 SETTINGS: dict[str, type[BaseSettings]] = {
     "searchsvc": SearchSettings,
     "watcher": WatcherSettings,
+    "worker": WorkerSettings,
     "model_service": ModelSettings,
     "standalone": StandaloneSettings,
 }

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 from aiohttp import web
@@ -24,10 +24,14 @@ from watcher.ledger import Ledger, Operations, ledger_of
 from watcher.metrics import IndexMetrics, IngestionMetrics
 from watcher.noticing import Noticing, noticing, start
 from watcher.post import Post
+from watcher.queue.metrics import QueueMetrics
 from watcher.routes import make_app
 from watcher.services import run_in
 from watcher.settings import WatcherSettings
 from watcher.vigil import report_progress
+
+if TYPE_CHECKING:
+    from watcher.queue.enqueuer import Enqueuer
 
 log = structlog.get_logger()
 
@@ -59,23 +63,41 @@ async def running_watcher(
         parts = await stack.enter_async_context(
             ingesting(settings, embedder, vectors, ledger=ledger, metrics=metrics, lookout=post)
         )
+        enqueuer = await _enqueuer(settings, stack, metrics)
         catalog = FolderCatalog(parts, post, max_image_bytes=settings.max_image_bytes, repairs=await _repairs(settings))
         measure_disk(metrics.registry, settings.data_dir)
         index = IndexMetrics(metrics.registry, vectors)
         gate = Gate(KnownHosts(listens_on=settings.host, allowed=settings.allowed_hosts))
-        await run_in(stack, parts.worker.run, "worker")
-        await stack.enter_async_context(post.man(partial(_notice, settings, parts)))
+        if enqueuer is None:
+            await run_in(stack, parts.worker.run, "worker")
+        await stack.enter_async_context(post.man(partial(_notice, settings, parts, enqueuer)))
         await run_in(stack, partial(report_progress, ledger, metrics), "progress")
         stack.callback(catalog.note_draining)
         log.info("watcher_started", folder=parts.pictures.name, notices=post.has_watch, images_recovered=parts.recovered)
         yield RunningWatcher(catalog, make_app(catalog, metrics, index, gate))
 
 
-async def _notice(settings: WatcherSettings, parts: Ingesting, stack: AsyncExitStack, ledger: Operations) -> Noticing:
+async def _notice(
+    settings: WatcherSettings, parts: Ingesting, enqueuer: Enqueuer | None, stack: AsyncExitStack, ledger: Operations
+) -> Noticing:
     """What is done with the watch."""
     found = noticing(settings, parts, ledger)
     await start(stack, parts, found, ledger)
+    if enqueuer is not None:
+        await run_in(stack, partial(enqueuer.run, parts.worker, ledger), "enqueuer")
     return found
+
+
+async def _enqueuer(settings: WatcherSettings, stack: AsyncExitStack, metrics: IngestionMetrics) -> Enqueuer | None:
+    """None: what is noticed is ingested here. Raises QueueMissing."""
+    place = settings.broker
+    if place is None:
+        return None
+    from watcher.queue.broker import Broker  # noqa: PLC0415 - its package is there only where it is wanted
+    from watcher.queue.enqueuer import Enqueuer  # noqa: PLC0415 - as above
+
+    broker = await stack.enter_async_context(Broker(place))
+    return Enqueuer(broker, QueueMetrics(metrics.registry), rate_per_s=place.rate_per_s)
 
 
 async def _repairs(settings: WatcherSettings) -> tuple[Repair, ...]:

@@ -55,18 +55,29 @@ def claim(connection: Connection, now: float, lease_s: float, *, new_alone: bool
         connection,
         "(SELECT image_id FROM images INDEXED BY images_to_claim WHERE state = 'pending' AND orphaned_at IS NULL"
         " AND priority > ? AND next_attempt_at <= ? ORDER BY priority DESC, noticed_at LIMIT 1 /*pg FOR UPDATE SKIP LOCKED */)",
-        (_above(new_alone), now),
+        (above(new_alone=new_alone), now),
         now + lease_s,
     )
 
 
-def _above(new_alone: bool) -> int:
+def above(*, new_alone: bool) -> int:
+    """Images of a higher priority than this may be claimed."""
     return AGAIN_PRIORITY if new_alone else AGAIN_PRIORITY - 1
 
 
 def claim_image(connection: Connection, image_id: str, now: float, lease_s: float) -> Job | None:
     """Take this very image, whatever its state, unless it is gone or running already."""
     return _take(connection, "?", (image_id,), now + lease_s)
+
+
+def claim_pending(connection: Connection, image_id: str, now: float, lease_s: float, *, new_alone: bool = False) -> Job | None:
+    """Take this very image if it is to be ingested and due."""
+    return _take(
+        connection,
+        "(SELECT image_id FROM images WHERE image_id = ? AND state = 'pending' AND priority > ? AND next_attempt_at <= ?)",
+        (image_id, above(new_alone=new_alone), now),
+        now + lease_s,
+    )
 
 
 def _take(connection: Connection, which: str, values: Sequence[object], lease_until: float) -> Job | None:
@@ -199,7 +210,7 @@ def has_pending(connection: Connection, *, new_alone: bool = False) -> bool:
     """Whether there is anything to claim, now or later."""
     (found,) = connection.execute(
         "SELECT EXISTS (SELECT 1 FROM images WHERE state = 'pending' AND orphaned_at IS NULL AND priority > ?)",
-        (_above(new_alone),),
+        (above(new_alone=new_alone),),
     ).fetchone()
     return bool(found)
 
@@ -208,7 +219,7 @@ def next_due(connection: Connection, *, new_alone: bool = False) -> float | None
     """When the next pending image may be claimed."""
     row = connection.execute(
         "SELECT min(next_attempt_at) AS due FROM images WHERE state = 'pending' AND orphaned_at IS NULL AND priority > ?",
-        (_above(new_alone),),
+        (above(new_alone=new_alone),),
     ).fetchone()
     due: float | None = row["due"]
     return due

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 
 import structlog
@@ -36,7 +37,7 @@ class Outage:
         self._since = self._since if self._since is not None else time.monotonic()
         self.waiting_for = str(error)
         pause_s, self._pause_s = self._pause_s, min(self._pause_s * 2, self._longest_pause_s)
-        return pause_s
+        return pause_s * random.uniform(0.75, 1)  # noqa: S311 - jitter
 
     def over(self) -> None:
         """It worked again."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from core.replicas.addresses import ModelAddresses
 from core.settings import FolderSettings
+from watcher.queue.place import SCHEMES, BrokerPlace, require_celery
 
 
 class WatcherSettings(ModelAddresses, FolderSettings):
@@ -36,6 +37,15 @@ class WatcherSettings(ModelAddresses, FolderSettings):
         default=50_000.0, ge=0, description="points a second that such a comparison reads at most; `0`: as many as it can"
     )
     ingest_concurrency: int = Field(default=16, ge=1, le=64, description="pictures ingested at the same time")
+    broker_url: str | None = Field(
+        default=None,
+        repr=False,
+        description="a broker, `redis://...` or `amqp://...`: pictures are ingested by workers (`make worker`), any number of them, and no"
+        " more by the watcher; needs `DATABASE_URL` and `QDRANT_URL`",
+    )
+    ingest_rate_per_s: float = Field(
+        default=0.0, ge=0, description="with `BROKER_URL`: pictures a second that all workers together are given; `0`: no bound"
+    )
     max_attempts: int = Field(default=4, ge=1, description="attempts that may go wrong before a picture is `failed`")
     retry_min_s: float = Field(default=1.0, gt=0, description="first pause before a picture is tried again; doubles each time")
     retry_max_s: float = Field(default=60.0, gt=0, description="longest pause before a picture is tried again")
@@ -50,3 +60,30 @@ class WatcherSettings(ModelAddresses, FolderSettings):
         default=False,
         description="the watched folder was replaced on purpose: forget pictures that are gone although it lies on another device",
     )
+
+    @field_validator("broker_url")
+    @classmethod
+    def _spoken(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(SCHEMES):
+            raise ValueError("write redis://:password@host:6379/0 or amqp://user:password@host:5672/vhost")
+        return value
+
+    @model_validator(mode="after")
+    def _shared_state(self) -> Self:
+        if self.broker_url is not None and (self.database_url is None or self.qdrant_url is None):
+            raise ValueError("BROKER_URL needs DATABASE_URL and QDRANT_URL: workers share ledger and vectors")
+        return self
+
+    @property
+    def broker(self) -> BrokerPlace | None:
+        """None: the watcher ingests. Raises QueueMissing."""
+        if self.broker_url is None:
+            return None
+        require_celery()
+        return BrokerPlace(self.broker_url, self.ingest_rate_per_s)
+
+
+class WorkerSettings(WatcherSettings):
+    """Of a process that does what the watcher sends to the broker."""
+
+    port: int = Field(default=8003, ge=0, le=65535, description="port of a worker's health and metrics")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 import structlog
@@ -30,12 +31,16 @@ from watcher.locks import ImageLocks
 from watcher.metrics import IngestionMetrics
 from watcher.models import Models
 from watcher.outage import Outage
+from watcher.queue import tasks
 
 log = structlog.get_logger()
 
 _LONGEST_SLEEP_S = 60.0
 _LONGEST_SLEEP_AMONG_OTHERS_S = 1.0
 """Other processes wake nobody here."""
+
+_SUSPECTS = "suspects"
+"""Among all processes one at a time is tried, so that none is blamed for another."""
 
 _FILE_CHANGED_PAUSE_S = 1.0
 _INFO_GOOD_FOR_S = 30.0
@@ -78,7 +83,7 @@ class Worker:
         self._is_folder_missing = is_folder_missing
         self._changed = changed
         self._models_changed = models_changed
-        self._outage = Outage(limits.outage_retry_max_s)
+        self.outage = Outage(limits.outage_retry_max_s)
         self._info: ModelsInfo | None = None
         self._info_until = 0.0
         self._fingerprint: str | None = None
@@ -86,12 +91,18 @@ class Worker:
         self._leases: dict[str, Job] = {}
         self._stranded: list[Job] = []
         self._wake = asyncio.Event()
+        self._starting = asyncio.Lock()
         self._pause_s = 0.0
 
     @property
     def waiting_for(self) -> str | None:
         """Why ingestion stands still, if it does."""
-        return self._outage.waiting_for
+        return self.outage.waiting_for
+
+    @property
+    def takes_new_alone(self) -> bool:
+        """Whether a change of models stands still: only images that no models settled are ingested then."""
+        return self._course.is_stopped
 
     def wake(self) -> None:
         """There may be something to do."""
@@ -109,10 +120,17 @@ class Worker:
                 await self._turn()
             except Unavailable as error:
                 self._info = None
-                await asyncio.sleep(self._outage.note(error))
+                await asyncio.sleep(self.outage.note(error))
             except Exception:
                 log.exception("worker_stumbled")
                 await asyncio.sleep(self._limits.retry_min_s)
+
+    async def ingest(self, image_id: str) -> None:
+        """Ingest this image if it is to be, for whoever is told which ones, instead of `run`. Returns when that ended, either way."""
+        async with self._starting:  # as in `run`, one after the other: a suspect runs alone
+            work = await self._taken(image_id)
+        if work is not None:
+            await asyncio.wait([work])
 
     async def beat(self) -> None:
         """Renew the leases of what is in flight, and look at the clock, for ever."""
@@ -179,15 +197,13 @@ class Worker:
         if self._is_folder_missing():
             await asyncio.sleep(self._limits.outage_retry_max_s)
             return
-        while self._stranded:
-            await self._ledger.run(jobs.postpone, self._stranded[-1], 0.0)
-            self._stranded.pop()
+        await self._return_stranded()
         await self._all_but(self._limits.concurrency - 1)
         self._wake.clear()
         new_alone = self._course.is_stopped
         pending = await self._ledger.run(jobs.has_pending, new_alone=new_alone)
-        if not pending and self._info is not None and not self._outage.is_open:
-            await self._sleep(self._longest_sleep_s)
+        if not pending and self._info is not None and not self.outage.is_open:
+            await self.sleep(self._longest_sleep_s)
             return
         info = await self._models()
         job = (
@@ -196,13 +212,36 @@ class Worker:
         if job is not None:
             await self._start(job, info)
         elif pending:
-            await self._sleep(await self._until_due(new_alone=new_alone))
+            await self.sleep(await self._until_due(new_alone=new_alone))
         else:
-            self._outage.over()
+            self.outage.over()
 
-    async def _start(self, job: Job, info: ModelsInfo) -> None:
+    async def _taken(self, image_id: str) -> asyncio.Task[None] | None:
+        """The image on its way, as soon as all that it takes is there; None if there is nothing to do."""
+        while True:
+            try:
+                await self._return_stranded()
+                info = await self._models()
+                job = await self._ledger.run(
+                    tasks.take, image_id, self._ledger.now(), self._limits.lease_s, new_alone=self._course.is_stopped
+                )
+                if job is not None:
+                    return await self._start(job, info)
+            except Unavailable as error:
+                self._info = None
+                await asyncio.sleep(self.outage.note(error))
+            else:
+                self.outage.over()
+                return None
+
+    async def _return_stranded(self) -> None:
+        while self._stranded:
+            await self._ledger.run(jobs.postpone, self._stranded[-1], 0.0)
+            self._stranded.pop()
+
+    async def _start(self, job: Job, info: ModelsInfo) -> asyncio.Task[None]:
         """Put the job in flight. A suspect runs alone, and so does the first one after an outage."""
-        alone = job.crashes > 0 or self._outage.is_open
+        alone = job.crashes > 0 or self.outage.is_open
         self._leases[job.lease_id] = job
         if alone:
             await self._all_but(0)
@@ -214,6 +253,7 @@ class Worker:
         if self._pause_s:
             pause_s, self._pause_s = self._pause_s, 0.0
             await asyncio.sleep(pause_s)
+        return task
 
     async def _all_but(self, most: int) -> None:
         """Wait until at most so many are in flight."""
@@ -225,11 +265,12 @@ class Worker:
         longest_s = self._longest_sleep_s
         return longest_s if due is None else min(max(due - self._ledger.now(), 0.01), longest_s)
 
-    async def _sleep(self, seconds: float) -> None:
-        """Sleep until there may be something to do."""
+    async def sleep(self, seconds: float) -> None:
+        """Sleep until there may be something to do, at most so long."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
+        self._wake.clear()
 
     # --- the models
 
@@ -265,11 +306,12 @@ class Worker:
     async def _work(self, job: Job, info: ModelsInfo) -> None:
         started = time.monotonic()
         try:
-            with tracing.within(tracing.begun()):
-                async with self._locks.hold(job.image_id):
+            with tracing.within(tracing.current() or tracing.begun()):
+                one_suspect = self._locks.hold(_SUSPECTS) if job.crashes else nullcontext()
+                async with one_suspect, self._locks.hold(job.image_id):
                     await self._attempt(job, info, started)
         except Unavailable as error:  # what came of it cannot even be written down
-            self._pause_s = self._outage.note(error)
+            self._pause_s = self.outage.note(error)
             self._stranded.append(job)
         finally:
             del self._leases[job.lease_id]
@@ -305,7 +347,7 @@ class Worker:
             return
         if outcome.fingerprint != self._fingerprint:
             self._info = None  # the models changed under way: ask what they are now
-        self._outage.over()
+        self.outage.over()
         self._metrics.note_indexed(
             adopted=ingested.segments is None, seconds_since_noticed=None if job.was_indexed else now - job.noticed_at
         )
@@ -320,7 +362,7 @@ class Worker:
 
     async def _wait_out(self, job: Job, error: Unavailable) -> None:
         self._info = None if not isinstance(error, Overloaded) else self._info
-        self._pause_s = self._outage.note(error)
+        self._pause_s = self.outage.note(error)
         await self._ledger.run(jobs.postpone, job, 0.0)
 
     async def _count(self, job: Job, reason: Reason, detail: str, info: ModelsInfo) -> None:
@@ -329,7 +371,7 @@ class Worker:
         if attempts >= self._limits.max_attempts:
             await self._fail(job, reason, detail, info)
             return
-        pause_s = min(self._limits.retry_min_s * 2 ** (attempts - 1), self._limits.retry_max_s)
+        pause_s = min(self._limits.retry_min_s * 2 ** (attempts - 1), self._limits.retry_max_s) * random.uniform(0.75, 1)  # noqa: S311
         crashed = reason is Reason.CRASHES_MODEL
         await self._ledger.run(jobs.count_attempt, job, self._ledger.now() + pause_s, crashed=crashed)
         log.warning("attempt_failed", image_id=job.image_id, attempt=attempts, reason=reason.value, retry_in_s=pause_s)

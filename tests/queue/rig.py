@@ -1,0 +1,209 @@
+"""Ingestion by a queue as it is run: watcher and workers as processes, beside PostgreSQL, Redis, and stand-ins for Qdrant and the models."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import psycopg
+
+from tests.e2e.product import REPOSITORY, free_port, wait_for
+
+QUICK = {
+    "SETTLE_S": "0.3",
+    "TRUNCATED_AFTER_S": "0.8",
+    "RETRY_MIN_S": "0.1",
+    "OUTAGE_RETRY_MAX_S": "0.5",
+    "LEASE_S": "5",
+    "RECONCILE_INTERVAL_S": "30",
+    "LOG_FORMAT": "json",
+    "INGEST_CONCURRENCY": "8",
+    "QDRANT_PREFER_GRPC": "false",
+}
+
+
+def why_not() -> str | None:
+    """Why there can be no broker here."""
+    if shutil.which("redis-server") is None:
+        return "needs Redis: apt-get install redis-server"
+    try:
+        import celery  # noqa: F401
+        import redis  # noqa: F401
+    except ImportError:
+        return "needs Celery: pip install '.[queue]'"
+    return None
+
+
+class Process:
+    """A process that may be killed and started again, with its output in one file."""
+
+    def __init__(self, log: Path, *command: str, environment: Mapping[str, str] | None = None) -> None:
+        self.log = log
+        self._command = command
+        self._environment = environment or {}
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Self:
+        with self.log.open("ab") as sink:
+            environment = {**os.environ, **self._environment}
+            self.process = subprocess.Popen(self._command, cwd=REPOSITORY, env=environment, stdout=sink, stderr=sink)
+        return self
+
+    def end(self, sign: signal.Signals = signal.SIGTERM, *, within_s: float = 20.0) -> int:
+        assert self.process is not None
+        self.process.send_signal(sign)
+        return self.process.wait(within_s)
+
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def events(self) -> list[dict[str, Any]]:
+        lines = self.log.read_text(errors="replace").splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+
+class Redis(Process):
+    """Without a file: what it held is gone when it ends."""
+
+    def __init__(self, log: Path) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        command = ("redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
+        super().__init__(log, *command, "--dir", tempfile.gettempdir(), "--loglevel", "warning")
+
+    def start(self) -> Self:
+        import redis
+
+        super().start()
+
+        def answers() -> bool:
+            with redis.Redis(port=self.port) as client, suppress(redis.ConnectionError):
+                return bool(client.ping())
+            return False
+
+        wait_for("redis", answers, timeout_s=20)
+        return self
+
+    def flush(self) -> None:
+        import redis
+
+        with redis.Redis(port=self.port) as client:
+            client.flushall()
+
+    def keys(self) -> dict[str, int]:
+        """How much stands under each key."""
+        import redis
+
+        sizes = {"list": "llen", "hash": "hlen", "zset": "zcard", "set": "scard"}
+        with redis.Redis(port=self.port, decode_responses=True) as client:
+            return {key: getattr(client, sizes[client.type(key)])(key) for key in client.scan_iter() if client.type(key) in sizes}
+
+
+class Fleet:
+    """A context manager: the stand-ins, the broker and the watcher run within it, and the workers that were started."""
+
+    def __init__(
+        self, root: Path, database_url: str, *, latency_s: float = 0.005, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.root = root
+        self.images = root / "images"
+        self.images.mkdir(parents=True)
+        ports = {name: free_port() for name in ("qdrant", "model", "watcher")}
+        self.urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+        self.database_url = database_url
+        self.redis = Redis(root / "redis.log")
+        self.environment = {
+            **QUICK,
+            "IMAGES_DIR": str(self.images),
+            "DATA_DIR": str(root / "state"),
+            "QDRANT_URL": self.urls["qdrant"],
+            "MODEL_URL": self.urls["model"],
+            "DATABASE_URL": database_url,
+            "BROKER_URL": self.redis.url,
+            **(environment or {}),
+        }
+        python = sys.executable
+        model = ("-m", "tests.queue.model", "--port", str(ports["model"]), "--latency", str(latency_s))
+        self.qdrant = Process(root / "qdrant.log", python, "-m", "tests.qdrant_rest", "--port", str(ports["qdrant"]))
+        self.model = Process(root / "model.log", python, *model)
+        self.watcher = Process(
+            root / "watcher.log", python, "-m", "watcher", environment={**self.environment, "PORT": str(ports["watcher"])}
+        )
+        self.workers: list[Process] = []
+        self.http = httpx.Client(trust_env=False, timeout=20)
+
+    def __enter__(self) -> Self:
+        for process in (self.redis, self.qdrant, self.model, self.watcher):
+            process.start()
+        for name in ("qdrant", "model"):
+            wait_for(
+                name, lambda name=name: self.answers(f"{self.urls[name]}{'/v1/models' if name == 'model' else ''}"), timeout_s=30
+            )
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.http.close()
+        running = [p for p in (*self.workers, self.watcher, self.model, self.qdrant, self.redis) if p.is_running]
+        with ExitStack() as stack:
+            for process in reversed(running):
+                stack.callback(process.end, signal.SIGKILL)
+
+    def answers(self, url: str) -> bool:
+        try:
+            return self.http.get(url).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def add_worker(self, **environment: str) -> Process:
+        port = str(free_port())
+        log = self.root / f"worker-{len(self.workers)}.log"
+        settings = {**self.environment, "PORT": port, **environment}
+        worker = Process(log, sys.executable, "-m", "watcher.queue", environment=settings).start()
+        self.workers.append(worker)
+        return worker
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.http.get(f"{self.urls['watcher']}/v1/status").json()
+        return found
+
+    def counts(self) -> dict[str, int]:
+        try:
+            found: dict[str, int] = self.status()["images"]
+        except (httpx.TransportError, KeyError, ValueError):
+            return {}
+        return found
+
+    def calls(self) -> dict[str, int]:
+        """How often the models saw each picture."""
+        found: dict[str, int] = self.http.get(f"{self.urls['model']}/calls").json()
+        return found
+
+    def wait_indexed(self, count: int, *, timeout_s: float) -> None:
+        try:
+            wait_for(f"{count} indexed", lambda: self.counts().get("indexed") == count, timeout_s=timeout_s, every_s=0.1)
+        except AssertionError as error:
+            tails = "\n".join(f"--- {log.name}\n{log.read_text()[-1500:]}" for log in sorted(self.root.glob("*.log")))
+            raise AssertionError(f"{error}: {self.counts()} {self.rows()}\n{tails}") from None
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """Tasks that the ledger takes for sent."""
+        with psycopg.connect(self.database_url) as connection:
+            return connection.execute("SELECT image_id, priority, sent_at FROM tasks ORDER BY sent_at").fetchall()
+
+
+@contextmanager
+def fleet(root: Path, database_url: str, **options: Any) -> Iterator[Fleet]:
+    with Fleet(root, database_url, **options) as running:
+        yield running
