@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from aiohttp import web
 
-from tests.qdrant_rest import Handler, RestQdrant
+from tests.qdrant_rest import PEER, Handler, Peer, RestQdrant
 
 WRITES = ("PUT", "POST", "DELETE")
 
@@ -41,8 +41,9 @@ _ERRORS = {
 class Node:
     """One address of the cluster."""
 
-    def __init__(self, qdrant: RestQdrant) -> None:
+    def __init__(self, qdrant: RestQdrant, peer: Peer) -> None:
         self._qdrant = qdrant
+        self._peer = peer
         self._runner: web.AppRunner | None = None
         self._port = 0
         self.trouble = Trouble.NONE
@@ -58,7 +59,9 @@ class Node:
     async def start(self) -> None:
         """On the port that it had before, if it had one."""
         self._ended.clear()
-        self._runner = web.AppRunner(self._qdrant.app(self._meet), shutdown_timeout=0.01)
+        app = self._qdrant.app(self._meet)
+        app[PEER] = self._peer
+        self._runner = web.AppRunner(app, shutdown_timeout=0.01)
         await self._runner.setup()
         listener = socket.create_server(("127.0.0.1", self._port))
         self._port = listener.getsockname()[1]
@@ -109,7 +112,7 @@ class Cluster:
 @asynccontextmanager
 async def qdrant_cluster(nodes: int = 3) -> AsyncIterator[Cluster]:
     qdrant = RestQdrant()
-    cluster = Cluster(qdrant, [Node(qdrant) for _ in range(nodes)])
+    cluster = Cluster(qdrant, [Node(qdrant, Peer(number, nodes)) for number in range(nodes)])
     try:
         for node in cluster.nodes:
             await node.start()

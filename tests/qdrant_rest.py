@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import hmac
 import json
 import signal
@@ -18,7 +19,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
+from uuid import UUID, uuid4
 
 from aiohttp import web
 from pydantic import BaseModel, TypeAdapter
@@ -27,6 +29,20 @@ from qdrant_client import QdrantClient, models
 T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
+
+
+class Peer(NamedTuple):
+    """Which node of a cluster answers, and which points lie on it."""
+
+    number: int
+    peers: int
+
+    def holds(self, point_id: str) -> bool:
+        return UUID(point_id).int % self.peers == self.number
+
+
+PEER = web.AppKey("peer", Peer)
+_ALONE = Peer(0, 1)
 
 TITLE, VERSION = "qdrant - vector search engine", "1.15.0"
 _MAX_BODY_BYTES = 32 * 2**20  # the server's own limit
@@ -48,6 +64,7 @@ class RestQdrant:
         app.add_routes(
             [
                 web.get("/", self._root),
+                web.get("/cluster", self._cluster),
                 web.get("/collections", self._list),
                 web.get("/collections/{name}", self._describe),
                 web.get("/collections/{name}/exists", self._exists),
@@ -81,6 +98,13 @@ class RestQdrant:
 
     async def _root(self, request: web.Request) -> web.Response:
         return web.json_response({"title": TITLE, "version": VERSION, "commit": "0"})
+
+    async def _cluster(self, request: web.Request) -> web.Response:
+        peer = request.app.get(PEER, _ALONE)
+        if peer is _ALONE:
+            return _result({"status": "disabled"})
+        peers = {str(1000 + number): {"uri": f"http://node-{number}:6335/"} for number in range(peer.peers)}
+        return _result({"status": "enabled", "peer_id": 1000 + peer.number, "peers": peers})
 
     async def _list(self, request: web.Request) -> web.Response:
         return _result(await self.run(self.engine.get_collections))
@@ -193,11 +217,12 @@ class RestQdrant:
         held = {
             "vectors": _plain(info.config.params.vectors),
             "indexes": {key: _plain(index) for key, index in self.indexes[name].items()},
-            "points": [_plain(one) for one in found],
+            "points": [_plain(one) for one in found if request.app.get(PEER, _ALONE).holds(str(one.id))],
         }
-        snapshot = f"{name}-{len(self.snapshots)}.snapshot"
-        self.snapshots[snapshot] = json.dumps(held).encode()
-        return _result({"name": snapshot, "size": len(self.snapshots[snapshot]), "creation_time": None, "checksum": None})
+        snapshot = f"{name}-{uuid4()}.snapshot"
+        body = self.snapshots[snapshot] = json.dumps(held).encode()
+        checksum = hashlib.sha256(body).hexdigest()
+        return _result({"name": snapshot, "size": len(body), "creation_time": None, "checksum": checksum})
 
     async def _send_snapshot(self, request: web.Request) -> web.Response:
         return web.Response(body=self.snapshots[request.match_info["snapshot"]])
@@ -207,13 +232,17 @@ class RestQdrant:
         return _result(True)
 
     async def _put_snapshot(self, request: web.Request) -> web.Response:
-        """Replaces the collection."""
+        """Replaces what lies on this node of the collection."""
         name, form = request.match_info["name"], await request.post()
         held = json.loads(cast("web.FileField", form["snapshot"]).file.read())
+        peer = request.app.get(PEER, _ALONE)
         if name in self.indexes:
-            await self.run(partial(self.engine.delete_collection, name))
-        vectors = models.VectorParams.model_validate(held["vectors"])
-        await self.run(partial(self.engine.create_collection, name, vectors_config=vectors))
+            present, _ = await self.run(partial(self.engine.scroll, name, limit=10**6, with_payload=False))
+            if replaced := [one.id for one in present if peer.holds(str(one.id))]:
+                await self.run(partial(self.engine.delete, name, points_selector=replaced))
+        else:
+            vectors = models.VectorParams.model_validate(held["vectors"])
+            await self.run(partial(self.engine.create_collection, name, vectors_config=vectors))
         points = [models.PointStruct(id=one["id"], vector=one["vector"], payload=one["payload"]) for one in held["points"]]
         if points:
             await self.run(partial(self.engine.upsert, name, points=points))
