@@ -43,6 +43,12 @@ class Originals:
                     return self._store.link(path, shown, method=method) if kind != UNKNOWN else None
         raise NotFound(_GONE)
 
+    def forget(self, paths: Iterable[str]) -> None:
+        """Of what is about to be deleted nothing stays in this service."""
+        for path in paths:
+            with suppress(NotFound, Forbidden):
+                self._store.forget(path)
+
     def any_exists(self, paths: Iterable[str]) -> bool:
         """Whether one of these is a file."""
         for path in paths:

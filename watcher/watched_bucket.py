@@ -37,7 +37,7 @@ class WatchedBucket:
     """See `watcher.pictures.Pictures`. Its calls go out on threads of its own, several at once, until it is closed."""
 
     remedy = "see that the service answers and the keys hold; for a bucket that was emptied on purpose set ACCEPT_NEW_FOLDER"
-    hashers = 16
+    hashers = 8
 
     def __init__(self, bucket: ImageBucket, *, max_image_bytes: int) -> None:
         self._bucket = bucket

@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _LONGEST_KEY_BYTES = 1024
-_CALL_TIMEOUT_S, _CONNECT_TIMEOUT_S = 30, 5
+_CALL_TIMEOUT_S, _CONNECT_TIMEOUT_S, _STALLED_AFTER_S = 300, 5, 20
 _RETRIES = 2
 _LONGEST_PAUSE_S, _RETRYING_S = 1, 10
 """obstore repeats what the service or the network broke off, with growing pauses and jitter. Who asks waits longer, by its own rules."""
 
 _GONE = "there is no such picture in the bucket"
+
+_Page = list[StoredFile]
 
 
 class ImageBucket:
@@ -54,16 +56,19 @@ class ImageBucket:
         self.is_empty()
 
     def is_empty(self) -> bool:
-        """Whether there is no object at all. Raises Unavailable."""
-        return not any(True for _ in self.list())
+        """Whether there is no object at all, hidden ones included. Raises Unavailable."""
+        return not any(page for page in self._pages("", ""))
 
     def list(self, below: str = "", *, after: str = "") -> Iterator[list[StoredFile]]:
+        for page in self._pages(below, after):
+            shown = [file for file in page if not is_hidden(file.path)]
+            if shown:
+                yield shown
+
+    def _pages(self, below: str, after: str) -> Iterator[_Page]:
         try:
             with _asked("the bucket", gone=Unavailable("there is no such bucket", retry_after_s=30)):
-                for page in self._listing.pages(below, after):
-                    shown = [file for file in page if not is_hidden(file.path)]
-                    if shown:
-                        yield shown
+                yield from self._listing.pages(below, after)
         except Forbidden as error:
             raise Unavailable(str(error), retry_after_s=30) from None
 
@@ -114,14 +119,17 @@ class ImageBucket:
         raise Unavailable("the picture cannot be stored: every name is taken", retry_after_s=60)
 
     def delete(self, path: str) -> None:
-        _check_name(path)
         try:
+            self.forget(path)
             with _asked("the object"):
                 self._store.delete(path)
         except NotFound:
             return
         except Forbidden:
             raise Unavailable("the bucket does not let its objects be removed", retry_after_s=60) from None
+
+    def forget(self, path: str) -> None:
+        self._cache.forget(_kept_as(self.stat(path)))
 
     def link(self, path: str, shown: ShownAs, *, method: str = "GET") -> str | None:
         """None without keys of our own: those of a role sign what obstore asks, and nothing else."""
@@ -213,6 +221,7 @@ def _opened(place: BucketPlace, keys: Keys | None) -> S3Store:
             "allow_http": place.is_plain_http,
             "timeout": timedelta(seconds=_CALL_TIMEOUT_S),
             "connect_timeout": timedelta(seconds=_CONNECT_TIMEOUT_S),
+            "read_timeout": timedelta(seconds=_STALLED_AFTER_S),
         },
         retry_config={
             "max_retries": _RETRIES,

@@ -90,6 +90,9 @@ class ImageFolder:
         except OSError:
             raise Unavailable("the folder does not let its files be removed", retry_after_s=60) from None
 
+    def forget(self, path: str) -> None:
+        """Nothing is kept: the folder is where it is read."""
+
     def link(self, path: str, shown: ShownAs, *, method: str = "GET") -> str | None:
         """None: the search service sends it, with ranges and entity tags."""
         return None

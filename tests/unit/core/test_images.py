@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -218,6 +219,20 @@ def test_a_cache_without_room_fetches_each_time_and_opens_nothing(bucket: Bucket
     assert store.read("x.jpg", most_bytes=10)[1] == b"one"
     with pytest.raises(Unavailable, match="no room"):
         store.open("x.jpg")
+
+
+def test_a_service_that_takes_calls_and_never_answers_is_away_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("obstore", reason="needs the extra `s3`")
+    monkeypatch.setattr(buckets, "_STALLED_AFTER_S", 0.5)
+    monkeypatch.setattr(buckets, "_RETRYING_S", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = BucketPlace.of("s3://pictures", endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        store = buckets.ImageBucket(place, FileCache(tmp_path, max_bytes=2**20), keys=KEYS)
+        for call in (store.check, lambda: store.stat("x.jpg"), lambda: store.add("", ["x.jpg"], b"x")):
+            since = time.monotonic()
+            with pytest.raises(Unavailable):
+                call()
+            assert time.monotonic() - since < 15
 
 
 def test_errors_hold_no_address_and_no_key(bucket: Bucket, tmp_path: Path) -> None:

@@ -127,6 +127,32 @@ async def test_an_upload_lands_in_the_bucket_and_never_over_another(make_world: 
     assert fetched.content == picture("red")
 
 
+async def test_of_a_deleted_picture_nothing_stays_in_the_service(make_world: MakeWorld, bucket: Bucket) -> None:
+    world = await _world(make_world, bucket, images_links="stream")
+    image_id = await _added(world, bucket, picture("red"), "a.png")
+    assert (await world.client.get(f"/api/v1/images/{image_id}/file")).status == 200
+    assert (await world.client.get(f"/api/v1/images/{image_id}/thumbnail")).status == 200
+    kept = [
+        path
+        for path in world.settings.data_dir.rglob("*")
+        if path.is_file() and path.parent.parent.name in {"pictures", "thumbnails"}
+    ]
+    assert len(kept) == 2
+    assert (await world.client.delete(f"/api/v1/images/{image_id}")).status == 204
+    assert not [path for path in kept if path.exists()]
+
+
+async def test_a_home_that_is_away_is_degraded_and_no_upload_is_taken(make_world: MakeWorld, bucket: Bucket) -> None:
+    world = await _world(make_world, bucket)
+    world.catalog.watching = "folder_missing"
+    health = await (await world.client.get("/health")).json()
+    assert health["status"] == "degraded"
+    assert "bucket" in health["checks"]["pictures"]
+    assert (await world.client.get("/health/ready")).status == 200
+    assert (await world.upload(picture("red"))).status == 503
+    assert bucket.names() == []
+
+
 async def test_what_is_no_longer_there_is_404_and_a_bucket_that_is_away_is_503(make_world: MakeWorld, bucket: Bucket) -> None:
     world = await _world(make_world, bucket)
     image_id = await _added(world, bucket, picture("red"), "a.png")
