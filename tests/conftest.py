@@ -38,6 +38,8 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-def database(postgres: PostgresServer) -> DatabasePlace:
+def database(postgres: PostgresServer) -> Iterator[DatabasePlace]:
     """An empty database in it."""
-    return DatabasePlace(postgres.make_database(f"test_{uuid4().hex}"))
+    name = f"test_{uuid4().hex}"
+    yield DatabasePlace(postgres.make_database(name))
+    postgres.drop_database(name)

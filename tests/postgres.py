@@ -41,6 +41,13 @@ class PostgresServer:
             connection.execute(f'CREATE DATABASE "{name}"'.encode())
         return self.url(name)
 
+    def drop_database(self, name: str) -> None:
+        """Whoever is connected to it is cut off."""
+        import psycopg
+
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
     def start(self) -> None:
         options = [f"-c{name}={value}" for name, value in _OPTIONS.items()]
         command = [str(_bin() / "postgres"), "-D", str(self.folder / "data"), "-k", str(self.folder), "-h", "127.0.0.1"]

@@ -151,7 +151,7 @@ class PostgresSession:
         if self._beat is not None:
             self._beat.cancel()
         if self._connection is not None:
-            await self._on_thread(self._connection.session.close)
+            await self._on_thread(self._connection.close)
         self._executor.shutdown()
 
     async def run(self, work: Callable[[PostgresConnection], R]) -> R:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any, overload
 
@@ -93,6 +93,12 @@ class PostgresConnection:
 
     def unlock(self, name: str) -> None:
         self.execute("SELECT pg_advisory_unlock(hashtextextended(?, 0))", (name,))
+
+    def close(self) -> None:
+        """On return its locks are free; the server by itself would take a moment to see that the connection is gone."""
+        with suppress(psycopg.Error):
+            self.execute("SELECT pg_advisory_unlock_all()")
+        self.session.close()
 
 
 def connected(place: DatabasePlace, *, durable: bool) -> psycopg.Connection[Row]:

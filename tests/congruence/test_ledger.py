@@ -366,7 +366,7 @@ def test_any_order_of_events_keeps_its_promises_in_postgresql_as_well(database: 
 
         class OnPostgres(LedgerMachine):
             def opened(self) -> Connection:
-                session.execute("TRUNCATE images, paths, mounts, editions, course")
+                session.execute("TRUNCATE images, paths, mounts, editions, course CASCADE")
                 return PostgresConnection(session)
 
             def teardown(self) -> None:

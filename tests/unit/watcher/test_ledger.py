@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from core.databases import migrate
 from core.errors import Reason
-from core.sql.connection import SqliteConnection
+from core.sql.connection import Connection, SqliteConnection
 from watcher import database, jobs, locations, scans, views
 from watcher.jobs import Job, Outcome
 from watcher.locations import Admission, FileStat
@@ -26,16 +26,21 @@ STAT = FileStat(10, 123_456_789, 7)
 class LedgerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        self.connection = database.opened(database.kept(Path(self.folder.name)))
+        self.connection = self.opened()
         self.now = 1000.0
         self.paths: dict[str, str | None] = {}
         self.claimed: dict[str, Job] = {}
         self.lost: list[Job] = []
         self.points: set[str] = set()
 
+    def opened(self) -> Connection:
+        """An empty ledger, in SQLite unless another home is tried."""
+        self.folder = tempfile.TemporaryDirectory()
+        self.file = database.opened(database.kept(Path(self.folder.name)))
+        return self.file
+
     def teardown(self) -> None:
-        self.connection.close()
+        self.file.close()
         self.folder.cleanup()
 
     @rule(path=PATHS, image_id=IMAGES, priority=st.integers(0, 2))
