@@ -6,6 +6,7 @@ What replicas and consensus do among themselves is not played; what they say to 
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,8 +15,6 @@ from enum import StrEnum
 from aiohttp import web
 
 from tests.qdrant_rest import PEER, Handler, Peer, RestQdrant
-
-WRITES = ("PUT", "POST", "DELETE")
 
 
 class Trouble(StrEnum):
@@ -28,6 +27,13 @@ class Trouble(StrEnum):
     HANGS = "hangs"
 
 
+WRITE_TROUBLES = [
+    Trouble.TOO_FEW_REPLICAS,
+    Trouble.NOT_ACTIVE,
+    Trouble.UNACKNOWLEDGED,
+    Trouble.NOTED,
+    Trouble.WAIT_TIMEOUT,
+]
 _ERRORS = {
     Trouble.TOO_FEW_REPLICAS: (
         500,
@@ -107,6 +113,25 @@ class Cluster:
     @property
     def urls(self) -> str:
         return ",".join(node.url for node in self.nodes)
+
+
+async def restart_now_and_then(cluster: Cluster, chance: random.Random, done: asyncio.Event) -> int:
+    """One node at a time is away, or in trouble, for a moment. Returns how often."""
+    times = 0
+    while not done.is_set():
+        node = chance.choice(cluster.nodes)
+        trouble = chance.choice([None, None, *WRITE_TROUBLES])
+        if trouble is None:
+            await node.stop()
+        else:
+            node.trouble = trouble
+        times += 1
+        await asyncio.sleep(chance.uniform(0.02, 0.1))
+        node.trouble = Trouble.NONE
+        if trouble is None:
+            await node.start()
+        await asyncio.sleep(chance.uniform(0.05, 0.3))
+    return times
 
 
 @asynccontextmanager

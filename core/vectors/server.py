@@ -107,9 +107,9 @@ class ServerStore:
 
     async def ensure(self, space: Space) -> None:
         name = self._prefix + space.collection
-        if not await self._nodes.write(lambda client: client.collection_exists(name)):
+        if not await self._nodes.read(lambda client: client.collection_exists(name)):
             await self._create(name, space.dim)
-        info = await self._nodes.write(lambda client: client.get_collection(name))
+        info = await self._nodes.read(lambda client: client.get_collection(name))
         dim = vectors_of(info).size
         if dim != space.dim:
             raise InvalidRequest(f"Collection {space.collection} holds vectors of {dim} numbers, not {space.dim}")

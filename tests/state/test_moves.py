@@ -133,11 +133,13 @@ async def test_points_move_from_one_server_to_another(ram: Path, cluster: Cluste
 
 
 @pytest.mark.parametrize("to_server", [True, False])
-async def test_a_move_that_is_killed_goes_on_where_it_was(ram: Path, cluster: Cluster, *, to_server: bool) -> None:
+@pytest.mark.parametrize(("count", "most_kills"), [(1500, 1), pytest.param(12_000, 12, marks=pytest.mark.long)])
+async def test_a_move_that_is_killed_goes_on_where_it_was(
+    ram: Path, cluster: Cluster, count: int, most_kills: int, *, to_server: bool
+) -> None:
     chance = random.Random(seed := random.randrange(2**32))
     print(f"seed {seed}")
     edge = ram / "vectors"
-    count = 3000
     if to_server:
         async with EdgeStore(edge) as store:
             await fill(store, count)
@@ -152,7 +154,7 @@ async def test_a_move_that_is_killed_goes_on_where_it_was(ram: Path, cluster: Cl
         process = await asyncio.create_subprocess_exec(
             *command, cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
         )
-        if kills < 2:
+        if kills < most_kills:
             while not (ram / COURSE).exists() and process.returncode is None:
                 await asyncio.sleep(0.005)
             await asyncio.sleep(chance.uniform(0, 0.8))

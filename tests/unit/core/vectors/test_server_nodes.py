@@ -22,7 +22,7 @@ from core.vectors.server import ServerStore
 from core.vectors.server_connection import KeyRefused, answered
 from core.vectors.server_nodes import pauses
 from core.vectors.storage import ClusterLayout, VectorStorage
-from tests.qdrant_cluster import Cluster, Node, Trouble, qdrant_cluster
+from tests.qdrant_cluster import WRITE_TROUBLES, Cluster, Trouble, qdrant_cluster, restart_now_and_then
 from tests.qdrant_rest import qdrant_rest
 
 pytestmark = [
@@ -32,13 +32,6 @@ pytestmark = [
 
 SPACE = Space(collection="clip-test", model_name="CLIP", dim=4, text=True)
 NAME = SPACE.collection
-_WRITE_TROUBLES = [
-    Trouble.TOO_FEW_REPLICAS,
-    Trouble.NOT_ACTIVE,
-    Trouble.UNACKNOWLEDGED,
-    Trouble.NOTED,
-    Trouble.WAIT_TIMEOUT,
-]
 
 
 def store_of(cluster: Cluster, *, patience_s: float = 30.0, timeout_s: float = 5.0) -> ServerStore:
@@ -51,25 +44,6 @@ def picture(n: int) -> list[Point]:
     return [Point(str(UUID(int=10 * n + i + 1)), vector, {"kind": "image", "n": i, "width": n}) for i in range(1 + n % 3)]
 
 
-async def restart_now_and_then(nodes: list[Node], chance: random.Random, done: asyncio.Event) -> int:
-    """One node at a time is away, or in trouble, for a moment. Returns how often."""
-    times = 0
-    while not done.is_set():
-        node = chance.choice(nodes)
-        trouble = chance.choice([None, None, *_WRITE_TROUBLES])
-        if trouble is None:
-            await node.stop()
-        else:
-            node.trouble = trouble
-        times += 1
-        await asyncio.sleep(chance.uniform(0.02, 0.1))
-        node.trouble = Trouble.NONE
-        if trouble is None:
-            await node.start()
-        await asyncio.sleep(chance.uniform(0.05, 0.3))
-    return times
-
-
 @pytest.mark.parametrize("nodes", [1, 3])
 async def test_of_2000_upserts_through_nodes_that_restart_none_is_lost_and_none_fails(nodes: int) -> None:
     seed = random.randrange(2**32)
@@ -77,7 +51,7 @@ async def test_of_2000_upserts_through_nodes_that_restart_none_is_lost_and_none_
     async with qdrant_cluster(nodes) as cluster, store_of(cluster) as store:
         await store.ensure(SPACE)
         done, slots = asyncio.Event(), asyncio.Semaphore(16)
-        restarts = asyncio.create_task(restart_now_and_then(cluster.nodes, random.Random(seed), done))
+        restarts = asyncio.create_task(restart_now_and_then(cluster, random.Random(seed), done))
 
         async def write(n: int) -> None:
             async with slots:
@@ -92,7 +66,7 @@ async def test_of_2000_upserts_through_nodes_that_restart_none_is_lost_and_none_
         assert held == {point.id for n in range(2000) for point in picture(n)}
 
 
-@pytest.mark.parametrize("trouble", _WRITE_TROUBLES)
+@pytest.mark.parametrize("trouble", WRITE_TROUBLES)
 async def test_a_write_that_was_not_acknowledged_by_enough_replicas_is_repeated_until_it_is(trouble: Trouble) -> None:
     async with qdrant_cluster(1) as cluster, store_of(cluster) as store:
         await store.ensure(SPACE)
