@@ -33,6 +33,7 @@ class IngestionMetrics:
         self._settling = Gauge("ingestion_settling_files", "Files that may still be written to", registry=registry)
         self._queue_age = Gauge("ingestion_queue_age_seconds", "Age of the oldest pending image", registry=registry)
         self._paused = Gauge("ingestion_paused", "1 while ingestion waits for something that is away", registry=registry)
+        self._watch = Gauge("ingestion_watch", "1 on the process that notices, 0 on those that stand by", registry=registry)
         self._missing = Gauge("ingestion_folder_missing", "1 while the watched folder is not there", registry=registry)
         self._reconciled = Gauge(
             "ingestion_last_reconcile_timestamp_seconds", "When folder and ledger were last compared", registry=registry
@@ -100,6 +101,7 @@ class IngestionMetrics:
         self._settling.set(watcher.settling)
         self._queue_age.set(oldest_pending_s)
         self._paused.set(watcher.waiting_for is not None)
+        self._watch.set(watcher.state != "standby")
         self._missing.set(watcher.state == "folder_missing")
         self._reconciled.set(watcher.last_reconcile_at.timestamp() if watcher.last_reconcile_at else 0.0)
 
