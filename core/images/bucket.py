@@ -114,8 +114,11 @@ class ImageBucket:
             if len(self.place.key(path).encode()) > _LONGEST_KEY_BYTES:
                 raise InvalidRequest("the folder's name is longer than a bucket takes", field="folder")
             _check_name(path)
-            if self._created(path, content) or self._holds(path, content):
-                return path
+            try:
+                if self._created(path, content) or self._holds(path, content):
+                    return path
+            except Forbidden:
+                raise Unavailable("the bucket takes no pictures from the keys that are set", retry_after_s=60) from None
         raise Unavailable("the picture cannot be stored: every name is taken", retry_after_s=60)
 
     def delete(self, path: str) -> None:

@@ -235,6 +235,15 @@ def test_a_service_that_takes_calls_and_never_answers_is_away_soon(tmp_path: Pat
             assert time.monotonic() - since < 15
 
 
+def test_keys_that_may_not_write_are_the_services_trouble_and_not_the_callers(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.service.refusing = 403
+    try:
+        with pytest.raises(Unavailable, match="takes no pictures"):
+            bucket.opened(tmp_path).add("", ["y.jpg"], b"y")
+    finally:
+        bucket.service.refusing = None
+
+
 def test_errors_hold_no_address_and_no_key(bucket: Bucket, tmp_path: Path) -> None:
     bucket.put("x.jpg", b"one")
     store = bucket.opened(tmp_path)
