@@ -6,6 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # LEAN=1: what the starter model needs, without torch
 NEEDED := $(STAMP)$(if $(LEAN),-lean)
+COMPOSE := docker compose$(if $(SCALE), --project-name imagesearch-scale --file docker-compose.scale.yml)
 
 .DEFAULT_GOAL := help
 .PHONY: backup restore move-vectors help run worker test test-long lint build bench lock images up down clean
@@ -75,14 +76,14 @@ lock: $(STAMP) ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --python-version 3.11 \
 	  --no-header --no-annotate --quiet --upgrade --output-file requirements.lock
 
-images: ## build the container images
-	docker compose build
+images: ## build the container images (SCALE=1: those of the scaled form)
+	$(COMPOSE) build
 
-up: ## start the services in containers, with a Qdrant server, Prometheus and Grafana
-	docker compose up --build --detach
+up: ## start the services in containers, with a Qdrant server, Prometheus and Grafana (SCALE=1: several of each, and all they share)
+	$(COMPOSE) up --build --detach
 
-down: ## stop them; their volumes stay
-	docker compose down
+down: ## stop them; their volumes stay (SCALE=1: those of the scaled form)
+	$(COMPOSE) down
 
 clean: ## remove caches and the environment; pictures and data stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from pydantic_settings import BaseSettings
+
+from model_service.settings import ModelSettings
+from searchsvc.settings import SearchSettings
+from watcher.settings import WatcherSettings, WorkerSettings
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-TARGETS = ("watcher", "searchsvc", "model_service")
-PORTS = {"watcher": "8002", "searchsvc": "3000", "model_service": "8001"}
+MODULES = {"watcher": "watcher", "worker": "watcher.queue", "searchsvc": "searchsvc", "model_service": "model_service"}
+"""What each image runs, by its target."""
+TARGETS = tuple(MODULES)
+PORTS = {"watcher": "8002", "worker": "8003", "searchsvc": "3000", "model_service": "8001"}
+
+SETTINGS: dict[str, type[BaseSettings]] = {
+    "watcher": WatcherSettings,
+    "worker": WorkerSettings,
+    "searchsvc": SearchSettings,
+    "model_service": ModelSettings,
+}
 
 
 class Instruction(NamedTuple):
@@ -60,7 +76,8 @@ def test_a_service_runs_as_a_user_without_rights(target: str) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_service_starts_and_is_checked_without_a_shell(target: str) -> None:
     entrypoint = json.loads(_values(target, "ENTRYPOINT")[-1])
-    assert entrypoint == ["python", "-m", target]
+    assert entrypoint == ["python", "-m", MODULES[target]]
+    assert importlib.util.find_spec(f"{MODULES[target]}.__main__") is not None
     check = json.loads(_values(target, "HEALTHCHECK")[-1].partition("CMD ")[2])
     assert check[:2] == ["python", "-c"]
     assert "/health/live" in check[2]
@@ -69,7 +86,7 @@ def test_a_service_starts_and_is_checked_without_a_shell(target: str) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_service_answers_where_its_health_is_asked_for(target: str) -> None:
-    source = "".join(path.read_text() for path in (REPOSITORY / target).rglob("*.py"))
+    source = "".join(path.read_text() for path in (REPOSITORY / MODULES[target].replace(".", "/")).rglob("*.py"))
     assert '"/health/live"' in source
 
 
@@ -93,7 +110,19 @@ def test_only_the_model_service_gets_the_packages_of_the_models() -> None:
     assert not any("--extra model" in value for value in _values("service_venv", "RUN"))
     copied = {target: [v for v in _values(target, "COPY") if "/opt/venv" in v] for target in TARGETS}
     assert copied["model_service"] == ["--from=model_venv /opt/venv /opt/venv"]
-    assert copied["watcher"] == copied["searchsvc"] == ["--from=service_venv /opt/venv /opt/venv"]
+    assert copied["watcher"] == copied["worker"] == copied["searchsvc"] == ["--from=service_venv /opt/venv /opt/venv"]
+
+
+def test_services_get_the_packages_of_every_home_that_they_can_be_given() -> None:
+    extras = set(re.findall(r"--extra (\w+)", " ".join(_values("service_venv", "RUN"))))
+    assert extras == {"postgres", "queue", "s3"}
+    assert extras <= tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys()
+    assert set(re.findall(r"--extra (\w+)", " ".join(_values("model_venv", "RUN")))) == {"model"}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_service_listens_by_default_where_its_image_does(target: str) -> None:
+    assert str(SETTINGS[target].model_fields["port"].default) == PORTS[target]
 
 
 def test_every_dependency_comes_from_the_lock_with_its_hash() -> None:

@@ -11,7 +11,8 @@ from core.errors import Reason
 from searchsvc.app import create_app
 from searchsvc.settings import SearchSettings
 from tests.fakes import FakeCatalog, FakeEmbedder, FakeVectorStore
-from tests.unit.deploy.test_compose import SETTINGS
+from tests.unit.deploy.test_compose import FORMS
+from tests.unit.deploy.test_dockerfile import SETTINGS
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -43,7 +44,7 @@ def test_a_variable_that_a_page_names_is_a_setting_or_explained_in_the_compose_f
         *_READ_BY_S3_CLIENTS,
         *_READ_BY_THE_CLIENT,
     }
-    composed = (DOCS.parent / "docker-compose.yml").read_text()
+    composed = "".join((DOCS.parent / form).read_text() for form in FORMS)
     named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)(?:=[^`]*)?`", page.read_text()))
     assert {name for name in named - known if name not in composed} == set()
 

@@ -12,8 +12,8 @@ import yaml
 
 from tests.unit.deploy import promql
 from tests.unit.deploy.scrape import Metric, scrape
-from tests.unit.deploy.test_compose import SERVICES
-from tests.unit.deploy.test_dockerfile import PORTS, TARGETS
+from tests.unit.deploy.test_compose import SERVICES, TARGETS
+from tests.unit.deploy.test_dockerfile import PORTS
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 PAGE = (REPOSITORY / "docs/how-to/watch-it-run.md").read_text()
