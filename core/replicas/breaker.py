@@ -8,7 +8,8 @@ from enum import StrEnum
 
 OPENS_AFTER = 5
 FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 30.0
+LONGEST_PAUSE_S = 5.0
+"""A trial costs its query a moment; one that is whole again and not asked may cost others their answer."""
 
 
 class Circuit(StrEnum):
@@ -49,9 +50,10 @@ class Breaker:
         return 0.0 if self._open_until is None else max(0.0, self._open_until - self._clock())
 
     def begin(self) -> bool:
-        """A request begins. Returns whether it is a trial, which its end is to be told with."""
-        self._on_trial = self._on_trial or self._open_until is not None
-        return self._open_until is not None
+        """A request begins. Returns whether it is a trial, which its end is to be told with; one that was not admitted is none."""
+        trial = self._open_until is not None and self.admits
+        self._on_trial = self._on_trial or trial
+        return trial
 
     def succeeded(self, *, trial: bool) -> None:
         """It answered. What began before the circuit opened does not close it."""

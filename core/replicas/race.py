@@ -108,13 +108,12 @@ class Race(Generic[AnswerT]):
             elif not self._running and not self._retry():
                 raise foremost(self._errors)
 
-    def _next(self) -> Replica | None:
-        return chosen(self._replicas, self._asked, self._tried, self._rules.rng)
+    def _next(self, *, worst: Rank = Rank.AWAY) -> Replica | None:
+        return chosen(self._replicas, self._asked, self._tried, self._rules.rng, worst=worst)
 
     def _start(self, replica: Replica, *, is_hedge: bool = False) -> None:
         now = self._rules.clock()
-        task = asyncio.ensure_future(replica.ask(self._asked, patience_s=self._patience_s))
-        task.add_done_callback(_retrieve)
+        task = replica.start(self._asked, patience_s=self._patience_s)
         self._running[task] = _Attempt(replica, now, is_hedge)
         self._tried.append(replica)
         self._widen_at = None if self._patience_s is None else now + self._patience_s
@@ -134,17 +133,13 @@ class Race(Generic[AnswerT]):
 
     def _hedge(self) -> None:
         """Only of one that has nothing more to do than the first: where all are busy, a second question makes them busier."""
-        other = self._next()
-        if other is None or other.rank(self._asked.kind, self._asked.fingerprint) is not Rank.FREE:
-            return
-        if (
-            other.outstanding < max(attempt.replica.outstanding for attempt in self._running.values())
-            and self._rules.hedges.take()
-        ):
+        other = self._next(worst=Rank.FREE)
+        most = max(attempt.replica.outstanding for attempt in self._running.values())
+        if other is not None and other.outstanding < most and self._rules.hedges.take():
             self._start(other, is_hedge=True)
 
     def _retry(self) -> bool:
-        other = self._next()
+        other = self._next(worst=Rank.AWAY if self._asked.kind is Kind.INGEST else Rank.SUSPECT)
         if other is None:
             return False
         allowed = self._rules.retries.take()
@@ -164,12 +159,6 @@ class Race(Generic[AnswerT]):
         self._rules.times[self._asked.kind].note(self._rules.clock() - attempt.since)
         if attempt.is_hedge or any(other.is_hedge for other in self._running.values()):
             self._rules.metrics.note_hedge(won=attempt.is_hedge)
-
-
-def _retrieve(task: asyncio.Task[AnswerT]) -> None:
-    """A loser's error is nobody's business."""
-    if not task.cancelled():
-        task.exception()
 
 
 def foremost(errors: Sequence[Unavailable]) -> ImageSearchError:

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 import structlog
 from yarl import URL
 
-from core.errors import ModelCrashed, ModelUnavailable, ModelUnreachable, Overloaded, Rejected
+from core.errors import ImageSearchError, ModelCrashed, ModelUnreachable, Overloaded, Rejected
 from core.model_client import ModelClient
 from core.replicas.breaker import Breaker, Circuit
 from core.replicas.metrics import Outcome, ReplicaMetrics
@@ -56,6 +56,8 @@ class Rank(IntEnum):
     WITHOUT = 3
     """It loads them yet, or cannot have them."""
     AWAY = 4
+    SUSPECT = 5
+    """Its circuit is open: worth a try before a query is given up, and no sooner."""
 
 
 class Replica:
@@ -85,10 +87,10 @@ class Replica:
 
     # --- before it is asked
 
-    def rank(self, kind: Kind, fingerprint: str | None) -> Rank | None:
-        """None while it is left alone. Ingestion, which nobody waits for, tries no circuit while others are whole."""
+    def rank(self, kind: Kind, fingerprint: str | None) -> Rank:
+        """Ingestion, which nobody waits for, tries no circuit while others are whole."""
         if not self.breaker.admits:
-            return None
+            return Rank.SUSPECT
         if not self.is_ready or (kind is Kind.INGEST and self.breaker.circuit is Circuit.HALF_OPEN):
             return Rank.AWAY
         if fingerprint is not None and fingerprint != self.own:
@@ -99,38 +101,52 @@ class Replica:
 
     # --- while it is asked
 
+    def start(self, asked: Asked[AnswerT], *, patience_s: float | None) -> asyncio.Task[AnswerT]:
+        """`ask`, in a task that counts from now on: whoever chooses before it first runs knows of it."""
+        self.outstanding += 1
+        task = asyncio.create_task(self.ask(asked, patience_s=patience_s))
+        task.add_done_callback(self._end)
+        return task
+
+    def _end(self, task: asyncio.Task[AnswerT]) -> None:
+        self.outstanding -= 1
+        if not task.cancelled():
+            task.exception()  # a loser's is nobody's business
+
     async def ask(self, asked: Asked[AnswerT], *, patience_s: float | None) -> AnswerT:
         """Raises what its client raises. One that is given up after `patience_s` has failed; sooner, nothing is known."""
-        trial = self.breaker.begin()
-        self.outstanding += 1
+        suspect, trial = not self.breaker.admits, self.breaker.begin()
         started, outcome = self._clock(), Outcome.ABANDONED
         try:
             answer = await asked.call(self.client)
             outcome = Outcome.ANSWERED
-            if asked.fingerprint is not None and asked.fingerprint != self.own:
-                self._beside[asked.fingerprint] = True
-        except Rejected:
-            outcome = Outcome.ANSWERED
-            raise
-        except Overloaded as error:
-            outcome = Outcome.REFUSED
-            self._busy_until[asked.kind is Kind.INGEST] = self._clock() + min(error.retry_after_s, _LONGEST_BUSY_S)
-            raise
-        except (ModelUnreachable, ModelCrashed):
-            outcome = Outcome.FAILED
-            raise
-        except ModelUnavailable:
-            outcome = Outcome.REFUSED
-            self._note_without(asked.fingerprint)
+        except ImageSearchError as error:
+            outcome = self._outcome_of(error, asked)
             raise
         except asyncio.CancelledError:
             if patience_s is not None and self._clock() - started >= patience_s:
                 outcome = Outcome.FAILED
             raise
         finally:
-            self.outstanding -= 1
             self._judge(outcome, trial=trial)
+        if suspect:
+            self.breaker.came_back()
+        if asked.fingerprint is not None and asked.fingerprint != self.own:
+            self._beside[asked.fingerprint] = True
         return answer
+
+    def _outcome_of(self, error: ImageSearchError, asked: Asked[AnswerT]) -> Outcome:
+        match error:
+            case Rejected():
+                return Outcome.ANSWERED
+            case Overloaded():
+                self._busy_until[asked.kind is Kind.INGEST] = self._clock() + min(error.retry_after_s, _LONGEST_BUSY_S)
+                return Outcome.REFUSED
+            case ModelUnreachable() | ModelCrashed():
+                return Outcome.FAILED
+            case _:
+                self._note_without(asked.fingerprint)
+                return Outcome.REFUSED
 
     def _judge(self, outcome: Outcome, *, trial: bool) -> None:
         self._metrics.note_request(self.name, outcome)
@@ -182,8 +198,10 @@ class Replica:
         self.is_ready = ready
 
 
-def chosen(replicas: Sequence[Replica], asked: Asked[AnswerT], tried: Collection[Replica], rng: random.Random) -> Replica | None:
-    """Of the most suitable ones two by chance, and of these the one that has less to do; None where all are tried or left alone.
+def chosen(
+    replicas: Sequence[Replica], asked: Asked[AnswerT], tried: Collection[Replica], rng: random.Random, *, worst: Rank = Rank.AWAY
+) -> Replica | None:
+    """Of the most suitable ones two by chance, and of these the one that has less to do; None where all are tried, or worse than `worst`.
 
     Two choices spread nearly as evenly as a look at all, and callers who know nothing of each other do not all come to the same
     one: Mitzenmacher, The Power of Two Choices in Randomized Load Balancing, 2001.
@@ -191,7 +209,7 @@ def chosen(replicas: Sequence[Replica], asked: Asked[AnswerT], tried: Collection
     ranked = [
         (rank, replica)
         for replica in replicas
-        if replica not in tried and (rank := replica.rank(asked.kind, asked.fingerprint)) is not None
+        if replica not in tried and (rank := replica.rank(asked.kind, asked.fingerprint)) <= worst
     ]
     if not ranked:
         return None

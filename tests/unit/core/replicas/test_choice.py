@@ -120,10 +120,27 @@ async def test_one_that_says_it_has_no_models_is_asked_again_when_it_says_it_has
 async def test_ingestion_tries_no_circuit_while_others_are_whole(replicas: list[Replica], clock: Clock) -> None:
     for _ in range(OPENS_AFTER):
         await _meet(replicas[0], ModelUnreachable("gone"))
-    assert replicas[0].rank(Kind.TEXT, "f1") is None
+    assert replicas[0].rank(Kind.TEXT, "f1") is Rank.SUSPECT
     clock.now += 1
     assert replicas[0].breaker.circuit is Circuit.HALF_OPEN
     assert (replicas[0].rank(Kind.TEXT, "f1"), replicas[0].rank(Kind.INGEST, "f1")) == (Rank.FREE, Rank.AWAY)
+
+
+async def test_one_whose_circuit_is_open_is_the_last_resort_and_an_answer_of_it_makes_room_for_a_trial(
+    replicas: list[Replica], rng: random.Random
+) -> None:
+    one, *others = replicas
+    for _ in range(OPENS_AFTER):
+        await _meet(one, ModelUnreachable("gone"))
+    asked = _asked(_answer)
+    assert chosen(replicas, asked, others, rng) is None
+    assert chosen(replicas, asked, others, rng, worst=Rank.SUSPECT) is one
+    await _meet(one, ModelUnreachable("gone"))
+    assert one.breaker.circuit is Circuit.OPEN
+    await one.ask(asked, patience_s=1.0)
+    assert one.breaker.circuit is Circuit.HALF_OPEN
+    await one.ask(asked, patience_s=1.0)
+    assert one.breaker.circuit is Circuit.CLOSED
 
 
 async def test_a_refusal_and_a_fault_of_the_request_are_no_failures_of_the_replica(replicas: list[Replica]) -> None:
@@ -136,12 +153,15 @@ async def test_a_refusal_and_a_fault_of_the_request_are_no_failures_of_the_repli
 async def test_one_that_was_given_up_in_time_is_not_blamed_and_one_that_hung_is(replicas: list[Replica], clock: Clock) -> None:
     for replica, waited_s in ((replicas[0], 0.5), (replicas[1], 2.0)):
         for _ in range(OPENS_AFTER):
-            asking = asyncio.create_task(replica.ask(_asked(lambda _: asyncio.sleep(3600)), patience_s=1.0))
+            asking = replica.start(_asked(lambda _: asyncio.sleep(3600)), patience_s=1.0)
+            assert replica.outstanding == 1, "before it runs"
             await asyncio.sleep(0)
             clock.now += waited_s
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
     assert [replica.breaker.circuit for replica in replicas] == [Circuit.CLOSED, Circuit.OPEN, Circuit.CLOSED]
+    replicas[2].start(_asked(_answer), patience_s=1.0).cancel()  # before it ran
+    await asyncio.sleep(0.01)
     assert [replica.outstanding for replica in replicas] == [0, 0, 0]
 
 

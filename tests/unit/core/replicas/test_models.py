@@ -248,6 +248,7 @@ async def test_whoever_goes_away_leaves_nothing_behind(rng: random.Random) -> No
         async with asyncio.timeout(5):
             while any(replica.in_flight for replica in among.replicas):
                 await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
         assert [replica.outstanding for replica in among.models.replicas] == [0, 0, 0]
 
 
