@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from core import points
 from core.points import Kind
-from core.ports import Match, Prefix, VectorStore, Where
+from core.ports import ANYTHING, Match, Prefix, VectorStore, Where
 from watcher import ranges
 from watcher.ledger import Operations
 from watcher.views import Expected, Settled
@@ -130,4 +130,5 @@ def ids_of(image: Expected) -> list[str]:
 
 
 def _within(beginning: str) -> Where:
-    return Where(must=(Prefix("image_id", beginning),))
+    """For all of them without a condition, which costs least."""
+    return Where(must=(Prefix("image_id", beginning),)) if beginning else ANYTHING

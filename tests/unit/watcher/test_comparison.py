@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from core import points
-from core.ports import ANYTHING, Match, Point, Record, Where
+from core.ports import ANYTHING, Match, Point, Prefix, Record, Where
 from core.schemas import EngineState, ImageState, ModelsInfo, Space
 from tests.fakes import FakeVectorStore
 from watcher import jobs, locations, ranges, views
@@ -231,7 +231,7 @@ class Counted(FakeVectorStore):
         self.most = self.read = 0
 
     def _within(self, where: Where) -> list[str]:
-        [beginning] = [condition.beginning for condition in where.must if hasattr(condition, "beginning")]
+        beginning = "".join(condition.beginning for condition in where.must if isinstance(condition, Prefix))
         return [one for one in self.ids if one.startswith(beginning) and not self.is_lost(one)]
 
     def is_lost(self, image_id: str) -> bool:
@@ -239,7 +239,7 @@ class Counted(FakeVectorStore):
 
     async def count(self, collection: str, *, where: Where = ANYTHING) -> int:
         images = len(self._within(where))
-        return images if len(where.must) == 2 else 3 * images
+        return images if any(isinstance(condition, Match) for condition in where.must) else 3 * images
 
     async def scroll(
         self,
