@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -111,6 +111,12 @@ class Redis(Process):
             return {key: getattr(client, sizes[client.type(key)])(key) for key in client.scan_iter() if client.type(key) in sizes}
 
 
+class Worker(Process):
+    def __init__(self, url: str, log: Path, environment: Mapping[str, str]) -> None:
+        self.url = url
+        super().__init__(log, sys.executable, "-m", "watcher.queue", environment=environment)
+
+
 class Fleet:
     """A context manager: the stand-ins, the broker and the watcher run within it, and the workers that were started."""
 
@@ -141,7 +147,7 @@ class Fleet:
         self.watcher = Process(
             root / "watcher.log", python, "-m", "watcher", environment={**self.environment, "PORT": str(ports["watcher"])}
         )
-        self.workers: list[Process] = []
+        self.workers: list[Worker] = []
         self.http = httpx.Client(trust_env=False, timeout=20)
 
     def __enter__(self) -> Self:
@@ -166,11 +172,11 @@ class Fleet:
         except httpx.TransportError:
             return False
 
-    def add_worker(self, **environment: str) -> Process:
-        port = str(free_port())
+    def add_worker(self, **environment: str) -> Worker:
+        port = free_port()
         log = self.root / f"worker-{len(self.workers)}.log"
-        settings = {**self.environment, "PORT": port, **environment}
-        worker = Process(log, sys.executable, "-m", "watcher.queue", environment=settings).start()
+        settings = {**self.environment, "PORT": str(port), **environment}
+        worker = Worker(f"http://127.0.0.1:{port}", log, settings).start()
         self.workers.append(worker)
         return worker
 
@@ -191,19 +197,14 @@ class Fleet:
         return found
 
     def wait_indexed(self, count: int, *, timeout_s: float) -> None:
+        """That many, or more."""
         try:
-            wait_for(f"{count} indexed", lambda: self.counts().get("indexed") == count, timeout_s=timeout_s, every_s=0.1)
+            wait_for(f"{count} indexed", lambda: self.counts().get("indexed", 0) >= count, timeout_s=timeout_s, every_s=0.05)
         except AssertionError as error:
             tails = "\n".join(f"--- {log.name}\n{log.read_text()[-1500:]}" for log in sorted(self.root.glob("*.log")))
-            raise AssertionError(f"{error}: {self.counts()} {self.rows()}\n{tails}") from None
+            raise AssertionError(f"{error}: {self.counts()} {self.redis.keys()} {len(self.rows())} tasks\n{tails}") from None
 
     def rows(self) -> list[tuple[Any, ...]]:
         """Tasks that the ledger takes for sent."""
         with psycopg.connect(self.database_url) as connection:
             return connection.execute("SELECT image_id, priority, sent_at FROM tasks ORDER BY sent_at").fetchall()
-
-
-@contextmanager
-def fleet(root: Path, database_url: str, **options: Any) -> Iterator[Fleet]:
-    with Fleet(root, database_url, **options) as running:
-        yield running

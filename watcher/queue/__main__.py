@@ -24,6 +24,7 @@ from core.errors import ImageSearchError
 from watcher.queue.bench import Bench
 from watcher.queue.broker import TASK, celery_of
 from watcher.queue.place import BrokerPlace
+from watcher.queue.request import TaskRequest
 from watcher.settings import WorkerSettings
 
 
@@ -40,7 +41,7 @@ def _work(settings: WorkerSettings, place: BrokerPlace, qdrant_url: str) -> int:
         bench.close()
 
     app = celery_of(place)
-    app.task(name=TASK, ignore_result=True)(ingest)
+    app.task(name=TASK, ignore_result=True, Request=TaskRequest)(ingest)
     signals.setup_logging.connect(_kept_logging)  # or Celery sets up its own
     signals.worker_shutting_down.connect(on_end)
     bench.open()
