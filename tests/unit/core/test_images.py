@@ -148,6 +148,20 @@ def test_names_that_nobody_could_open_end_no_listing(bucket: Bucket, tmp_path: P
     assert one == store.stat("z/000.jpg")
 
 
+@pytest.mark.parametrize("odd", [[], ["000//odd.jpg"]])
+@pytest.mark.parametrize("status", [403, 404, 503])
+def test_a_listing_that_breaks_off_is_no_shorter_one(bucket: Bucket, tmp_path: Path, odd: list[str], status: int) -> None:
+    bucket.fill(dict.fromkeys([*odd, *(f"{number:04}.jpg" for number in range(2500))], b"x"))
+    pages = bucket.opened(tmp_path).list()
+    assert len(next(pages)) <= 1000
+    bucket.service.refusing = status
+    try:
+        with pytest.raises(Unavailable):
+            list(pages)
+    finally:
+        bucket.service.refusing = None
+
+
 def test_keys_of_a_role_list_no_bucket_of_such_names_and_sign_no_links(
     bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
