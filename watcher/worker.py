@@ -169,7 +169,10 @@ class Worker:
         for task in self._in_flight:
             task.cancel()
         await asyncio.gather(*self._in_flight, return_exceptions=True)
-        await self._ledger.run(jobs.give_back, [job.lease_id for job in (*self._leases.values(), *self._stranded)])
+        try:
+            await self._ledger.run(jobs.give_back, [job.lease_id for job in (*self._leases.values(), *self._stranded)])
+        except Unavailable as error:  # the next start, or the leases' end, gives them back
+            log.warning("leases_kept", why=str(error))
 
     async def segment_again(self, image_id: str, mode: SegmentMode) -> tuple[Segment, ...]:
         """Segment an image anew, at once. Raises NotFound, ImageRejected, Unavailable."""

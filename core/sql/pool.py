@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import select
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from types import TracebackType
 from typing import Self, TypeVar
@@ -53,6 +54,7 @@ class PostgresPool:
             max_size=place.connections,
             timeout=place.connect_timeout_s,
             reconnect_timeout=_RECONNECT_S,
+            check=_look,
             open=False,
             name=part,
         )
@@ -138,11 +140,13 @@ class PostgresSession:
     async def __aenter__(self) -> Self:
         """Raises Unavailable."""
         try:
-            session = await self._on_thread(lambda: connected(self._place, durable=self._durable))
+            await self._on_thread(self._connect)
         except psycopg.Error as error:
-            self._executor.shutdown()
+            self._release()
             raise refusal_of(error, self._what) or error from error
-        self._connection = PostgresConnection(session)
+        except BaseException:
+            self._release()
+            raise
         self._beat = asyncio.create_task(self._watch_over())
         return self
 
@@ -150,9 +154,20 @@ class PostgresSession:
         self.lost.set()
         if self._beat is not None:
             self._beat.cancel()
+        await asyncio.wrap_future(self._release())
+
+    def _connect(self) -> None:
+        self._connection = PostgresConnection(connected(self._place, durable=self._durable))
+
+    def _release(self) -> Future[None]:
+        """Behind whatever the thread does, even if nobody waits for it any more."""
+        closing = self._executor.submit(self._close)
+        self._executor.shutdown(wait=False)
+        return closing
+
+    def _close(self) -> None:
         if self._connection is not None:
-            await self._on_thread(self._connection.close)
-        self._executor.shutdown()
+            self._connection.close()
 
     async def run(self, work: Callable[[PostgresConnection], R]) -> R:
         """Raises Unavailable, StorageFull."""
@@ -174,6 +189,14 @@ class PostgresSession:
 
     async def _on_thread(self, call: Callable[[], R]) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+
+def _look(session: psycopg.Connection[Row]) -> None:
+    """One that the server cut off while nobody used it says so: there is something to read. That costs no round trip. Raises psycopg.Error."""
+    waiting = select.poll()
+    waiting.register(session.fileno(), select.POLLIN)
+    if waiting.poll(0):
+        session.execute("SELECT 1")
 
 
 async def _done(attempt: Callable[[], Awaitable[R]], what: str) -> R:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,12 +12,19 @@ import numpy as np
 import pytest
 
 from core.errors import Conflict
+from core.points import image_point_id
+from core.ports import Point
+from core.schemas import Space
 from core.sql.place import DatabasePlace
 from searchsvc.feedback import FeedbackHome, FeedbackStore, KeptRating, Rating, RecentSearch
 from searchsvc.feedback_file import FileFeedback
 from searchsvc.feedback_shared import SharedFeedback
+from searchsvc.reranking import Reranking
 from searchsvc.searches import RecentSearches
+from tests.fakes import FakeVectorStore
 
+DIM = 8
+SPACE = Space(collection="clip", model_name="CLIP", dim=DIM, text=True)
 VECTOR = np.linspace(-1, 1, 8, dtype=np.float32)
 SEARCH = RecentSearch(VECTOR, ("a" * 64, "b" * 64), (0.5, 0.25), 11)
 
@@ -154,3 +162,21 @@ async def test_of_searches_the_newest_are_kept(database: DatabasePlace) -> None:
         await store.remember({f"s{n}": SEARCH for n in range(10)})
         await store.forget_searches(3)
         assert [n for n in range(10) if await store.recall(f"s{n}") is not None] == [7, 8, 9]
+
+
+async def test_what_was_rated_at_one_service_turns_the_queries_of_another(database: DatabasePlace) -> None:
+    vectors, image_id, query = FakeVectorStore(), "a" * 64, np.eye(DIM, dtype=np.float32)[0]
+    await vectors.ensure(SPACE)
+    payload = {"image_id": image_id, "kind": "image"}
+    await vectors.upsert(SPACE.collection, [Point(image_point_id(image_id), np.eye(DIM, dtype=np.float32)[1], payload)])
+    async with (
+        FeedbackStore(SharedFeedback(database)) as one,
+        FeedbackStore(SharedFeedback(database)) as other,
+        Reranking("on", store=other, vectors=vectors, follow_every_s=0.02) as reranking,
+    ):
+        for number in range(3):  # before it has caught up, and after
+            rating = replace(_rating(number), model=SPACE.collection, shown=[image_id], scores=[], query_vector=query)
+            await one.add(replace(rating, client=f"key-{number}"))
+            async with asyncio.timeout(10):
+                while (turned := await reranking.turn(SPACE.collection, query)) is None or turned.judgements <= number:
+                    await asyncio.sleep(0.01)

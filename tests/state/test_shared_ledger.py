@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -251,7 +252,10 @@ def house(tmp_path: Path, database: DatabasePlace) -> House:
 
 
 async def _state(watcher: RunningWatcher) -> str:
-    return (await watcher.catalog.status()).watcher.state
+    try:
+        return (await watcher.catalog.status()).watcher.state
+    except Unavailable:  # cut off in the middle of it
+        return "unknown"
 
 
 @asynccontextmanager
@@ -397,3 +401,92 @@ async def test_turns_are_taken_one_after_the_other(database: DatabasePlace) -> N
 
     async with SharedLedger(database) as one, SharedLedger(database) as other:
         await asyncio.gather(*(ledger.run(alone) for ledger in [one, other] * 5))
+
+
+async def test_who_stands_by_takes_in_and_deletes_for_who_asks_it(house: House) -> None:
+    async with house.running(), _second(house) as (other, _):
+        assert await _state(other) == "standby"
+        image_id = house.write("asked.jpg", jpeg("asked"))
+        assert (await other.catalog.notice("asked.jpg")).image_id == image_id
+        await house.agreed(20)
+        await other.catalog.delete(image_id)
+        assert not (house.images / "asked.jpg").exists()
+        await house.agreed(20)
+
+
+# --- all at once --------------------------------------------------------------------------------------------------------
+
+
+def _touch(house: House, rng: random.Random, number: int) -> None:
+    """A file comes, moves, changes or goes."""
+    there = sorted(path for path in house.images.rglob("*") if path.is_file())
+    match rng.choice(["write", "write", "write", "move", "delete", "replace"]) if there else "write":
+        case "write":
+            house.write(f"{rng.choice('abc')}/{number}.jpg", jpeg(f"picture {rng.randrange(60)} of {rng.randrange(3)}"))
+        case "move":
+            rng.choice(there).rename(house.images / f"moved-{rng.randrange(20)}.jpg")
+        case "delete":
+            rng.choice(there).unlink()
+        case _:
+            rng.choice(there).write_bytes(jpeg(f"replaced {rng.randrange(1000)}"))
+
+
+async def _hurt(postgres: PostgresServer, database: DatabasePlace, rng: random.Random) -> None:
+    """Some connections are cut, or the server is restarted, or crashes."""
+    if rng.random() < 0.85:
+        cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'imagesearch' AND random() < %s"
+        with psycopg.connect(database.url, autocommit=True) as session:
+            session.execute(cut, (rng.random(),))
+    else:
+        await asyncio.to_thread(postgres.stop, rng.choice([signal.SIGINT, signal.SIGQUIT]))
+        await asyncio.sleep(rng.random())
+        await asyncio.to_thread(postgres.start)
+
+
+async def _attacked(house: House, postgres: PostgresServer, database: DatabasePlace, rng: random.Random, seconds: float) -> None:
+    """Three watchers over one folder, which agree with it in the end."""
+    house.options |= {"lease_s": 2.0, "ingest_concurrency": 4}
+    house.embedder.delay_s = 0.005
+    async with house.running() as first, _second(house) as (second, _), _second(house) as (third, _):
+        ends_at, turn = time.monotonic() + seconds, 0
+        while time.monotonic() < ends_at:
+            for _ in range(rng.randrange(12)):
+                turn += 1
+                _touch(house, rng, turn)
+            await asyncio.sleep(rng.random() * 0.4)
+            await _hurt(postgres, database, rng)
+        async with asyncio.timeout(60):
+            while sorted([await _state(one) for one in (first, second, third)]) != ["standby", "standby", "watching"]:
+                await asyncio.sleep(0.05)
+        await house.agreed(60)
+    failed = house.ledger_rows("SELECT image_id, reason FROM images WHERE state = 'failed'")
+    assert failed == [], "nothing that happened was a picture's fault"
+
+
+async def test_connections_cut_and_servers_restarted_at_random_cost_no_picture(
+    house: House, postgres: PostgresServer, database: DatabasePlace
+) -> None:
+    seed = os.environ.get("FAULT_SEED") or str(random.SystemRandom().randrange(10**9))
+    print(f"FAULT_SEED={seed}")
+    await _attacked(house, postgres, database, random.Random(seed), seconds=6)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", range(10))
+async def test_connections_cut_and_servers_restarted_at_random_for_minutes_cost_no_picture(
+    number: int, house: House, postgres: PostgresServer, database: DatabasePlace
+) -> None:
+    seed = f"{os.environ.get('FAULT_SEED') or random.SystemRandom().randrange(10**9)} {number}"
+    print(f"FAULT_SEED={seed}")
+    await _attacked(house, postgres, database, random.Random(seed), seconds=60)
+
+
+async def test_connections_that_were_cut_while_idle_cost_nobody_an_error(database: DatabasePlace) -> None:
+    async with SharedLedger(database) as ledger:
+        for _ in range(2):
+            await asyncio.gather(*(ledger.run(jobs.has_pending) for _ in range(8)))
+            with psycopg.connect(database.url, autocommit=True) as session:
+                session.execute(
+                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'imagesearch'"
+                )
+            assert await asyncio.gather(*(ledger.run(jobs.has_pending) for _ in range(8))) == [False] * 8
