@@ -75,7 +75,7 @@ class Replica:
         self.own_at = float("-inf")
         self._clock = clock
         self._metrics = metrics
-        self._missed = 0
+        self._missed = _AWAY_AFTER - 1  # one that was never seen may not be there at all
         self._busy_until: dict[bool, float] = {}
         self._beside: dict[str, bool] = {}
         metrics.follow(

@@ -165,6 +165,13 @@ async def test_one_that_was_given_up_in_time_is_not_blamed_and_one_that_hung_is(
     assert [replica.outstanding for replica in replicas] == [0, 0, 0]
 
 
+def test_one_that_is_not_there_at_the_first_look_is_asked_for_nothing(clock: Clock, rng: random.Random) -> None:
+    absent = Replica(ModelClient("http://absent:8001"), clock=clock, rng=rng, metrics=ReplicaMetrics(CollectorRegistry()))
+    assert absent.is_ready, "before anybody looked"
+    absent.missed()
+    assert not absent.is_ready
+
+
 def test_one_missed_look_is_an_accident_and_two_are_not(replicas: list[Replica]) -> None:
     replicas[0].missed()
     assert replicas[0].is_ready
