@@ -43,6 +43,7 @@ class Listing:
         self._store = store
         self._place = place
         self._keys = keys
+        self._told = False
 
     def pages(self, below: str, after: str) -> Iterator[list[StoredFile]]:
         from obstore.exceptions import InvalidPathError  # noqa: PLC0415 - an extra
@@ -54,13 +55,13 @@ class Listing:
                 last = found[-1].path if found else last
                 yield found
         except InvalidPathError:
-            log.warning(
-                "object_names_odd",
-                instead="they are left out",
-                after=last,
-                fix="no //, no . or .. between /, no control characters",
-            )
+            self._tell_odd_names()
             yield from self._careful_pages(below, last)
+
+    def _tell_odd_names(self) -> None:
+        if not self._told:
+            log.warning("object_names_odd", instead="they are left out", fix="no //, no . or .. between /, no control characters")
+        self._told = True
 
     def _careful_pages(self, below: str, after: str) -> Iterator[list[StoredFile]]:
         if self._keys is None:
