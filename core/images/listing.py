@@ -43,7 +43,7 @@ class Listing:
         self._store = store
         self._place = place
         self._keys = keys
-        self._told = False
+        self._told_odd = False
 
     def pages(self, below: str, after: str) -> Iterator[list[StoredFile]]:
         from obstore.exceptions import InvalidPathError  # noqa: PLC0415 - an extra
@@ -59,9 +59,9 @@ class Listing:
             yield from self._careful_pages(below, last)
 
     def _tell_odd_names(self) -> None:
-        if not self._told:
+        if not self._told_odd:
             log.warning("object_names_odd", instead="they are left out", fix="no //, no . or .. between /, no control characters")
-        self._told = True
+        self._told_odd = True
 
     def _careful_pages(self, below: str, after: str) -> Iterator[list[StoredFile]]:
         if self._keys is None:
