@@ -18,7 +18,7 @@ from watcher import ranges
 from watcher.ledger import Operations
 from watcher.views import Expected, Settled
 
-_POINTS_PER_RANGE = 4000
+POINTS_PER_RANGE = 4000
 _ID_DIGITS = 64
 
 
@@ -44,7 +44,7 @@ class Comparison:
     """`points_per_s` bounds how fast ids are read; 0: no bound."""
 
     def __init__(
-        self, ledger: Operations, vectors: VectorStore, *, points_per_s: float = 0.0, points_per_range: int = _POINTS_PER_RANGE
+        self, ledger: Operations, vectors: VectorStore, *, points_per_s: float = 0.0, points_per_range: int = POINTS_PER_RANGE
     ) -> None:
         self._ledger = ledger
         self._vectors = vectors
@@ -55,10 +55,6 @@ class Comparison:
     def is_under_way(self, collection: str) -> bool:
         """Whether a look at every point of it was begun and not ended."""
         return collection in self._rounds
-
-    def begin(self) -> None:
-        """The next `every_point` of any collection is the beginning of another round."""
-        self._rounds.clear()
 
     async def differing(self, collection: str) -> AsyncGenerator[Compared, None]:
         """Only ranges whose counts differ. What was lost beside as much that came back is not seen so."""

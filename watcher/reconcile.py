@@ -17,7 +17,7 @@ from core.points import Kind
 from core.ports import Match, Record, VectorStore, Where
 from core.schemas import ModelsInfo
 from watcher import jobs, locations, views
-from watcher.comparison import Comparison, ids_of
+from watcher.comparison import POINTS_PER_RANGE, Comparison, ids_of
 from watcher.ledger import Operations
 from watcher.locks import ImageLocks
 
@@ -44,11 +44,19 @@ class VectorCheck:
     `points_per_s` bounds how fast a look at every point reads their ids; 0: no bound.
     """
 
-    def __init__(self, ledger: Operations, vectors: VectorStore, locks: ImageLocks, *, points_per_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        ledger: Operations,
+        vectors: VectorStore,
+        locks: ImageLocks,
+        *,
+        points_per_s: float = 0.0,
+        points_per_range: int = POINTS_PER_RANGE,
+    ) -> None:
         self._ledger = ledger
         self._vectors = vectors
         self._locks = locks
-        self._comparison = Comparison(ledger, vectors, points_per_s=points_per_s)
+        self._comparison = Comparison(ledger, vectors, points_per_s=points_per_s, points_per_range=points_per_range)
         self._pending: set[str] = set()
         """Collections of which the look at every point that is under way has not come to the end."""
 
@@ -100,10 +108,10 @@ class VectorCheck:
             self._pending.discard(collection)
         return Mended(missing, stray, complete=True)
 
-    def begin_anew(self) -> None:
-        """What of a look at every point was done does not count any more."""
-        self._pending.clear()
-        self._comparison.begin()
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a look at every point was begun and has not come to its end."""
+        return bool(self._pending)
 
     async def _mend(self, collection: str, *, every_point: bool, until: float) -> Mended:
         missing, stray = 0, 0
@@ -187,14 +195,16 @@ class Reconciler:
         self._models = models
         self._mended = mended
         self._wake = asyncio.Event()
-        self._every_point = self._anew = True
+        self._every_point = True
+        self._once_more = False
         self._looked_at = time.monotonic()
         self.is_busy = True
         self.has_scanned = False
 
     def models_changed(self) -> None:
-        """Collections may have changed: look at every point."""
-        self._every_point = self._anew = True
+        """Collections may have changed: look at every point. A look that is under way comes to its end before."""
+        self._every_point = True
+        self._once_more = self._once_more or self._check.is_under_way
         self._wake.set()
 
     async def run(self) -> None:
@@ -229,13 +239,11 @@ class Reconciler:
             totals = await self._ledger.run(views.totals)
             if totals.images.pending or totals.images.running or totals.unsettled or await self._check.counts_agree(info):
                 return self._interval_s
-        if self._anew:
-            self._check.begin_anew()
-        self._anew = self._every_point = False
-        return self._interval_s if await self._mend(info, every_point=every_point) else 0.0
+        self._every_point = False
+        await self._mend(info, every_point=every_point)
+        return 0.0 if self._every_point else self._interval_s
 
-    async def _mend(self, info: ModelsInfo, *, every_point: bool) -> bool:
-        """Whether all was looked at."""
+    async def _mend(self, info: ModelsInfo, *, every_point: bool) -> None:
         started = time.monotonic()
         try:
             mended = await self._check.mend(info, every_point=every_point, for_s=_SLICE_S)
@@ -251,4 +259,4 @@ class Reconciler:
             self._every_point = True
         elif every_point:
             self._looked_at = time.monotonic()
-        return mended.complete
+            self._every_point, self._once_more = self._every_point or self._once_more, False

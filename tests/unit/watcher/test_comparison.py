@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import random
 import time
@@ -27,7 +28,7 @@ from watcher.jobs import Outcome
 from watcher.ledger import FileLedger, Ledger
 from watcher.locations import Admission, FileStat
 from watcher.locks import ImageLocks
-from watcher.reconcile import VectorCheck
+from watcher.reconcile import Mended, Reconciler, VectorCheck
 from watcher.shared_ledger import SharedLedger
 from watcher.views import Expected
 
@@ -294,3 +295,39 @@ async def test_a_rate_is_kept(file_ledger: Ledger) -> None:
     began = time.monotonic()
     await all_of(Comparison(file_ledger, store, points_per_s=600, points_per_range=20).every_point(NAME, until=float("inf")))
     assert time.monotonic() - began >= 300 / 600 * 0.9
+
+
+async def test_a_look_at_every_point_is_made_in_slices_and_once_more_when_models_changed_meanwhile(file_ledger: Ledger) -> None:
+    images = images_of(30)
+    await index(file_ledger, images)
+    store = await whole(images)
+    looks: list[bool] = []
+
+    class Sliced(VectorCheck):
+        """Has time for one range at a time."""
+
+        async def mend(self, info: ModelsInfo, *, every_point: bool = True, for_s: float = 0.0) -> Mended:
+            mended = await super().mend(info, every_point=every_point, for_s=0.0)
+            looks.append(mended.complete)
+            if len(looks) == 2:
+                reconciler.models_changed()
+            return mended
+
+    async def scan() -> None:
+        return None
+
+    async def models() -> ModelsInfo:
+        return MODELS
+
+    check = Sliced(file_ledger, store, ImageLocks(), points_per_range=20)
+    reconciler = Reconciler(
+        file_ledger, check, interval_s=60, scan=scan, is_calm=lambda: True, models=models, mended=lambda: None
+    )
+    running = asyncio.create_task(reconciler.run())
+    async with asyncio.timeout(30):
+        while looks.count(True) < 2 or reconciler.is_busy:
+            await asyncio.sleep(0.005)
+    running.cancel()
+    first = looks.index(True)
+    assert first >= 3
+    assert looks == [*[False] * first, True, *[False] * first, True]
