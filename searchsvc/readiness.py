@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from core.errors import Unavailable
 from core.ports import Catalog, Embedder, VectorStore
 from core.room import Rooms
-from core.schemas import EngineState, IngestionStatus, ModelsInfo, Repair
+from core.schemas import EngineState, IngestionStatus, ModelsInfo, Repair, WatcherStatus
 from searchsvc.schemas import HealthReport
 from searchsvc.state import all_repairs, product_version
 
@@ -63,7 +63,7 @@ class Readiness:
         said = await asyncio.gather(_ask(model), _ask(vectors), _ask(catalog), _ask(disk))
         can_search, can_take_in = {*said[:3]} == {_OK}, said[3] == _OK
         info = models[0] if models else None
-        away = {"pictures": _PICTURES_AWAY} if ingestion and ingestion[0].watcher.state == "folder_missing" else {}
+        away = _missing(ingestion[0].watcher) if ingestion else {}
         return HealthReport(
             status="unavailable" if not can_search else "ok" if can_take_in and not away else "degraded",
             checks={**dict(zip(names, said, strict=True)), **away},
@@ -84,6 +84,12 @@ async def _ask(check: Callable[[], Awaitable[str]]) -> str:
         return str(error)
     except TimeoutError:
         return "does not answer in time"
+
+
+def _missing(watcher: WatcherStatus) -> dict[str, str]:
+    """What ingestion waits for, and searches can do without."""
+    pictures = {"pictures": _PICTURES_AWAY} if watcher.state == "folder_missing" else {}
+    return {**pictures, "ingestion": watcher.waiting_for} if watcher.waiting_for else pictures
 
 
 def _said_by(info: ModelsInfo) -> str:

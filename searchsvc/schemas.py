@@ -121,7 +121,7 @@ class HealthReport(Wire):
     """Of the parts that are needed, what each says of itself."""
 
     status: Literal["ok", "degraded", "unavailable"] = Field(
-        description="`degraded`: what is there is found, and nothing can be added, since a disk is full"
+        description="`degraded`: what is there is found, and nothing can be added: `checks` say what is missing"
     )
     checks: dict[str, str] = Field(description="`ok`, or what is wrong, by part")
     notice: str | None = None

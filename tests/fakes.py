@@ -345,6 +345,7 @@ class FakeCatalog:
     turned: list[ModelsAction] = field(default_factory=list)
     away: ImageSearchError | None = None
     watching: Literal["watching", "folder_missing"] = "watching"
+    waiting_for: str | None = None
 
     async def status(self) -> IngestionStatus:
         self._check()
@@ -355,7 +356,7 @@ class FakeCatalog:
             images=StateCounts(**counts),
             segments=sum(record.segments for record in self.records.values()),
             rate_per_s=0.0,
-            watcher=WatcherStatus(state=self.watching, observer="inotify"),
+            watcher=WatcherStatus(state=self.watching, observer="inotify", waiting_for=self.waiting_for),
             model_change=self.course.change,
         )
 

@@ -97,7 +97,7 @@ async def _enqueuer(settings: WatcherSettings, stack: AsyncExitStack, metrics: I
     from watcher.queue.enqueuer import Enqueuer  # noqa: PLC0415 - as above
 
     broker = await stack.enter_async_context(Broker(place))
-    return Enqueuer(broker, QueueMetrics(metrics.registry), rate_per_s=place.rate_per_s)
+    return Enqueuer(broker, QueueMetrics(metrics.registry), metrics, rate_per_s=place.rate_per_s)
 
 
 async def _repairs(settings: WatcherSettings) -> tuple[Repair, ...]:

@@ -28,25 +28,6 @@ class IngestionMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        self._images = Gauge("ingestion_images", "Images by state", ("state",), registry=registry)
-        self._segments = Gauge("ingestion_segments", "Segments of all indexed images", registry=registry)
-        self._settling = Gauge("ingestion_settling_files", "Files that may still be written to", registry=registry)
-        self._queue_age = Gauge("ingestion_queue_age_seconds", "Age of the oldest pending image", registry=registry)
-        self._paused = Gauge("ingestion_paused", "1 while ingestion waits for something that is away", registry=registry)
-        self._watch = Gauge("ingestion_watch", "1 on the process that notices, 0 on those that stand by", registry=registry)
-        self._missing = Gauge("ingestion_folder_missing", "1 while the watched folder is not there", registry=registry)
-        self._reconciled = Gauge(
-            "ingestion_last_reconcile_timestamp_seconds", "When folder and ledger were last compared", registry=registry
-        )
-        self._change = Gauge(
-            "ingestion_model_change_images",
-            "Images by how far a change of models is with them; both 0 while there is none",
-            ("state",),
-            registry=registry,
-        )
-        self._change_stopped = Gauge(
-            "ingestion_model_change_stopped", "1 while a change of models stands still", registry=registry
-        )
         self._indexed = Counter("ingestion_indexed_total", "Images that became searchable", ("how",), registry=registry)
         self._failed = Counter("ingestion_failures_total", "Files that ended failed or refused", ("reason",), registry=registry)
         self._stages = Histogram(
@@ -86,6 +67,35 @@ class IngestionMetrics:
         while self._ended and self._ended[0] < now - _WINDOW_S:
             self._ended.popleft()
         return len(self._ended) / max(1.0, now - self._ended[0]) if self._ended else 0.0
+
+    def note_taken_elsewhere(self, count: int) -> None:
+        """Other processes took so many on: as fast as that they end."""
+        self._ended.extend([time.monotonic()] * count)
+
+
+class StatusMetrics:
+    """What the ledger says of all images, and the watcher of itself."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._images = Gauge("ingestion_images", "Images by state", ("state",), registry=registry)
+        self._segments = Gauge("ingestion_segments", "Segments of all indexed images", registry=registry)
+        self._settling = Gauge("ingestion_settling_files", "Files that may still be written to", registry=registry)
+        self._queue_age = Gauge("ingestion_queue_age_seconds", "Age of the oldest pending image", registry=registry)
+        self._paused = Gauge("ingestion_paused", "1 while ingestion waits for something that is away", registry=registry)
+        self._watch = Gauge("ingestion_watch", "1 on the process that notices, 0 on those that stand by", registry=registry)
+        self._missing = Gauge("ingestion_folder_missing", "1 while the watched folder is not there", registry=registry)
+        self._reconciled = Gauge(
+            "ingestion_last_reconcile_timestamp_seconds", "When folder and ledger were last compared", registry=registry
+        )
+        self._change = Gauge(
+            "ingestion_model_change_images",
+            "Images by how far a change of models is with them; both 0 while there is none",
+            ("state",),
+            registry=registry,
+        )
+        self._change_stopped = Gauge(
+            "ingestion_model_change_stopped", "1 while a change of models stands still", registry=registry
+        )
 
     def show(self, status: IngestionStatus, oldest_pending_s: float) -> None:
         """Set the gauges, just before they are read."""

@@ -10,7 +10,7 @@ from core.gate import Gate
 from core.schemas import Health
 from core.web import json_answer, make_application, metrics_route, read_json
 from watcher.catalog import FolderCatalog
-from watcher.metrics import IndexMetrics, IngestionMetrics
+from watcher.metrics import IndexMetrics, IngestionMetrics, StatusMetrics
 
 _LARGEST_BODY = 1024 * 1024
 _LARGEST_PAGE = 1000
@@ -21,7 +21,7 @@ class Routes:
 
     def __init__(self, catalog: FolderCatalog, metrics: IngestionMetrics, index: IndexMetrics) -> None:
         self._catalog = catalog
-        self._metrics = metrics
+        self._status = StatusMetrics(metrics.registry)
         self._index = index
         self._render = metrics_route(metrics.registry)
 
@@ -77,7 +77,7 @@ class Routes:
         return json_answer(Health(status="ok", checks=checks))
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
-        self._metrics.show(await self._catalog.status(), await self._catalog.oldest_pending_s())
+        self._status.show(await self._catalog.status(), await self._catalog.oldest_pending_s())
         await self._index.look()
         return await self._render(request)
 

@@ -69,6 +69,11 @@ class Process:
     def is_running(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
     def events(self) -> list[dict[str, Any]]:
         lines = self.log.read_text(errors="replace").splitlines()
         return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
@@ -191,6 +196,9 @@ class Fleet:
             return {}
         return found
 
+    def indexed(self) -> int:
+        return self.counts().get("indexed", 0)
+
     def calls(self) -> dict[str, int]:
         """How often the models saw each picture."""
         found: dict[str, int] = self.http.get(f"{self.urls['model']}/calls").json()
@@ -199,7 +207,7 @@ class Fleet:
     def wait_indexed(self, count: int, *, timeout_s: float) -> None:
         """That many, or more."""
         try:
-            wait_for(f"{count} indexed", lambda: self.counts().get("indexed", 0) >= count, timeout_s=timeout_s, every_s=0.05)
+            wait_for(f"{count} indexed", lambda: self.indexed() >= count, timeout_s=timeout_s, every_s=0.05)
         except AssertionError as error:
             tails = "\n".join(f"--- {log.name}\n{log.read_text()[-1500:]}" for log in sorted(self.root.glob("*.log")))
             raise AssertionError(f"{error}: {self.counts()} {self.redis.keys()} {len(self.rows())} tasks\n{tails}") from None

@@ -12,6 +12,7 @@ import structlog
 from core.errors import Unavailable
 from watcher import jobs
 from watcher.ledger import Operations
+from watcher.metrics import IngestionMetrics
 from watcher.queue import tasks
 from watcher.queue.broker import Broker
 from watcher.queue.metrics import QueueMetrics
@@ -35,9 +36,11 @@ _RATED_AHEAD_S = 2.0
 class Enqueuer:
     """Of all processes the one that has the watch runs it: so `rate_per_s` is that of all workers together, 0 for none."""
 
-    def __init__(self, broker: Broker, metrics: QueueMetrics, *, rate_per_s: float) -> None:
+    def __init__(self, broker: Broker, metrics: QueueMetrics, ingestion: IngestionMetrics, *, rate_per_s: float) -> None:
         self._broker = broker
         self._metrics = metrics
+        self._ingestion = ingestion
+        self._held = 0
         self._window = min(_WINDOW, math.ceil(rate_per_s * _RATED_AHEAD_S)) if rate_per_s else _WINDOW
         self._rate_per_s = rate_per_s
         self._allowed = 1.0
@@ -45,6 +48,7 @@ class Enqueuer:
 
     async def run(self, worker: Worker, ledger: Operations) -> None:
         """Send and look after what was sent, for ever. `worker` ingests nothing here: it knows the models, wakes, and tells of outages."""
+        self._held = 0
         while True:
             try:
                 await worker.models()
@@ -58,12 +62,16 @@ class Enqueuer:
 
     async def _send_pending(self, ledger: Operations, above: int) -> bool:
         """Whether there may be more to send at once."""
-        room = self._window - await ledger.run(tasks.count)
+        held = await ledger.run(tasks.count)
+        self._ingestion.note_taken_elsewhere(max(0, self._held - held))
+        self._held = held
+        room = self._window - held
         most = min(_BATCH, self._allowance())
         if not most:
             return False
         demand = Demand(room=min(room, most), most=most, above=above)
         entered = await ledger.run(tasks.enter, demand, ledger.now())
+        self._held += len(entered)
         self._allowed -= len(entered) if self._rate_per_s else 0
         await self._send(ledger, entered)
         return len(entered) == most

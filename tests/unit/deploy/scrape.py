@@ -26,6 +26,7 @@ from tests.fakes import FakeCatalog, FakeEmbedder, FakeVectorStore, index, pictu
 from tests.unit.model_service.fakes import fake_parts
 from tests.unit.watcher.fakes import House, jpeg
 from watcher.app import running_watcher
+from watcher.queue.metrics import QueueMetrics
 
 Client = TestClient[web.Request, web.Application]
 
@@ -101,7 +102,9 @@ async def _watcher(folder: Path) -> str:
     house = House(root)
     house.write("good.jpg", jpeg("2 things"))
     house.write("bad.jpg", jpeg("broken"))
-    async with running_watcher(house.settings(), house.embedder, house.store, registry=_registry_of_a_balancer()) as watcher:
+    registry = _registry_of_a_balancer()
+    QueueMetrics(registry)  # as where there is a broker
+    async with running_watcher(house.settings(), house.embedder, house.store, registry=registry) as watcher:
         await house.agreed()
         async with TestClient(TestServer(watcher.app)) as client:
             return await _text(client)

@@ -97,6 +97,13 @@ async def test_without_loaded_models_it_is_alive_and_not_ready(world: World, sta
     assert (await _get(world, "/health/live"))[0] == 200
 
 
+async def test_ingestion_that_waits_is_degraded_and_says_for_what_while_searches_go_on(world: World) -> None:
+    world.catalog.waiting_for = "the broker does not answer now"
+    health = await (await world.client.get("/health")).json()
+    assert (health["status"], health["checks"]["ingestion"]) == ("degraded", "the broker does not answer now")
+    assert (await world.client.get("/health/ready")).status == 200
+
+
 async def test_health_says_a_fallback_the_devices_and_the_size_of_the_corpus(world: World) -> None:
     await world.add(picture("red"), "red.png")
     world.embedder.models = READY.model_copy(update={"notice": "the starter model is in use"})
