@@ -15,7 +15,7 @@ from core.sql.connection import SqliteConnection
 
 LEDGER_NAME = "ledger.sqlite3"
 _SCRIPTS = ("schema.sql", "schema_2.sql", "schema_3.sql", "schema_4.sql")
-_POSTGRES_SCRIPTS = ("schema_postgres.sql", "schema_postgres_2.sql")
+_POSTGRES_SCRIPTS = ("schema_postgres.sql", "schema_postgres_2.sql", "schema_postgres_3.sql")
 _KEPT_DAMAGED = 2
 
 

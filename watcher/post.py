@@ -6,15 +6,18 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 import structlog
 
 from core.errors import Unavailable
+from watcher import relay
 from watcher.ledger import Ledger, Operations, Watch
 from watcher.noticing import Noticing
 from watcher.observer import Hint
+from watcher.services import run_in
 
 log = structlog.get_logger()
 
@@ -83,6 +86,8 @@ class Post:
             if watch is None:
                 return None
             self.noticing = await self._begin(term, watch.ledger)
+            if self._ledger.is_shared:
+                await run_in(term, partial(relay.follow, watch.ledger, self.noticing.intake.take), "relay")
             self._term = term.pop_all()
         log.info("watch_taken", observer=self.noticing.observer.kind)
         return watch
@@ -126,7 +131,9 @@ class Post:
         if self.noticing is not None:
             await self.noticing.sweeper.sweep_now(image_id)
 
-    def hint(self, hints: list[Hint]) -> None:
-        """Look at these paths."""
+    async def hint(self, hints: list[Hint]) -> None:
+        """Look at these paths. Raises Unavailable."""
         if self.noticing is not None:
             self.noticing.intake.take(hints)
+        elif hints:
+            await self._ledger.run(relay.leave, hints)
