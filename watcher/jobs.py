@@ -253,7 +253,7 @@ def moved(connection: Connection, limit: int) -> list[str]:
     """Images whose points still show earlier paths."""
     rows = connection.execute(
         "SELECT image_id FROM images INDEXED BY images_moved WHERE payload_version <> paths_version AND indexed_at IS NOT NULL"
-        " AND state <> 'running' AND orphaned_at IS NULL LIMIT ?",
+        " AND state <> 'running' AND orphaned_at IS NULL /*pg ORDER BY image_id */ LIMIT ?",  # by which it finds the index as well
         (limit,),
     )
     return [row["image_id"] for row in rows]
