@@ -12,14 +12,14 @@ from typing import Literal, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from core.schemas import BBox, FailurePage, ModelsCourse
+from core.schemas import BBox, FailurePage, ImageStates, ModelsCourse
 from imagesearch.adding import Adding
 from imagesearch.errors import Unintelligible
 from imagesearch.pictures import Picture, gathered, read
 from imagesearch.question import DEFAULT_TOP_K, Example, Filter, Question
 from imagesearch.results import Added, OnProgress
 from imagesearch.steps import Retrying, Send, Steps, exchange, work
-from searchsvc.schemas import FeedbackAnswer, ImageView, SegmentsAnswer, StatusAnswer, UploadAnswer
+from searchsvc.schemas import FeedbackAnswer, ImageView, NoticesAnswer, SegmentsAnswer, StatusAnswer, UploadAnswer
 from searchsvc.search_schema import CompareAnswer, MatchView, Scope, SearchAnswer
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -136,10 +136,15 @@ class Operations:
 
     # --- images
 
-    def upload(self, picture: Picture, *, name: str | None = None, folder: str | None = None) -> Steps[UploadAnswer]:
-        """Add one picture. The service answers before it is indexed; the same bytes twice are one image."""
+    def upload(
+        self, picture: Picture, *, name: str | None = None, folder: str | None = None, backfill: bool = False
+    ) -> Steps[UploadAnswer]:
+        """Add one picture. The service answers before it is indexed; the same bytes twice are one image.
+
+        One of a `backfill` is indexed after whatever is added otherwise.
+        """
         own_name, content = yield from work(partial(read, picture))
-        form = {"folder": folder} if folder else {}
+        form = {**({"folder": folder} if folder else {}), **({"backfill": "true"} if backfill else {})}
         request = Send("POST", f"{API}/images", form=form, files=((name or own_name, content),))
         return (yield from self._answer(UploadAnswer, request))
 
@@ -171,6 +176,16 @@ class Operations:
     def image(self, image_id: str) -> Steps[ImageView]:
         """How far an image is, where it lies, and why it failed if it did. Raises NotFound."""
         return self._answer(ImageView, Send("GET", _image(image_id)))
+
+    def image_states(self, image_ids: Sequence[str] = (), *, paths: Sequence[str] = ()) -> Steps[ImageStates]:
+        """How far up to 1,000 images are, and what lies at up to 1,000 paths; what is not known there is left out."""
+        body = {"image_ids": list(image_ids), "paths": list(paths)}
+        return self._answer(ImageStates, Send("POST", f"{API}/image-states", json=body))
+
+    def notice(self, paths: Sequence[str]) -> Steps[int]:
+        """Have files looked at that somebody else put into the watched folder or bucket; up to 1,000. Returns how many will be."""
+        answer = yield from self._answer(NoticesAnswer, Send("POST", f"{API}/image-notices", json={"paths": list(paths)}))
+        return answer.hints
 
     def segments(self, image_id: str) -> Steps[SegmentsAnswer]:
         """The regions that were found in an image."""

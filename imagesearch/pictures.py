@@ -61,15 +61,21 @@ def gathered(paths: Iterable[str | PathLike[str]], folder: str | None) -> list[L
 
 
 def _below(root: Path, folder: str) -> Iterator[LocalPicture]:
-    from core.decode import IMAGE_SUFFIXES  # noqa: PLC0415 - brings the codecs along, which nothing else here needs
-
     name = root.resolve().name
     for here, folders, files in os.walk(root, onerror=_refuse):
         folders[:] = sorted(inner for inner in folders if not inner.startswith("."))
         inner_folder = PurePosixPath(folder, name, Path(here).relative_to(root).as_posix())
         for file in sorted(files):
-            if not file.startswith(".") and Path(file).suffix.lower() in IMAGE_SUFFIXES:
+            if is_named_like_a_picture(file):
                 yield LocalPicture(Path(here, file), printable(str(inner_folder)))
+
+
+def is_named_like_a_picture(name: str) -> bool:
+    """By its suffix; what is hidden is none."""
+    from core.decode import IMAGE_SUFFIXES  # noqa: PLC0415 - brings the codecs along, which nothing else here needs
+
+    path = PurePosixPath(name)
+    return not path.name.startswith(".") and path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def _refuse(error: OSError) -> None:

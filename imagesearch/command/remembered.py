@@ -81,7 +81,11 @@ def remember(search: RememberedSearch) -> None:
 
 
 def _path() -> Path:
+    return state_home() / "last-search.json"
+
+
+def state_home() -> Path:
     """As the XDG base directory specification has it: state that outlives a session and is no setting."""
     named = os.environ.get("XDG_STATE_HOME", "")
     home = Path(named) if Path(named).is_absolute() else Path.home() / ".local" / "state"
-    return home / "imagesearch" / "last-search.json"
+    return home / "imagesearch"
