@@ -10,6 +10,7 @@ from dataclasses import fields
 from imagesearch.client import DEFAULT_URL, Client
 from imagesearch.command.add import Add
 from imagesearch.command.backfill import Backfill
+from imagesearch.command.embeddings import Embeddings
 from imagesearch.command.exits import Exit, UsageError, exit_of
 from imagesearch.command.export import Export
 from imagesearch.command.models import Models
@@ -20,11 +21,12 @@ from imagesearch.command.status import Status
 from imagesearch.errors import ImageSearchError, Unauthorized, Unavailable
 from imagesearch.steps import Retrying
 
-Command = Search | Add | Backfill | Status | Models | Rate | Export
+Command = Search | Add | Backfill | Embeddings | Status | Models | Rate | Export
 _COMMANDS: dict[str, tuple[type[Command], str]] = {
     "search": (Search, "find pictures by words, by pictures, by what was found, or by all together"),
     "add": (Add, "send pictures and folders to the watched folder"),
     "backfill": (Backfill, "bring millions of pictures from a folder, a bucket or a manifest, and go on after anything"),
+    "embeddings": (Embeddings, "take the vectors of all pictures out"),
     "status": (Status, "how far the folder is, which models answer, what failed"),
     "models": (Models, "which models answer; stop, resume or revert a change of them"),
     "rate": (Rate, "say what you think of the last search, or of one of its hits"),
@@ -82,7 +84,7 @@ def _client(command: Command, given: Namespace, screen: Screen) -> Client:
 
 def _tell(error: ImageSearchError, command: Command, screen: Screen) -> None:
     screen.say(f"imagesearch: {error}", "red")
-    if isinstance(error, Unauthorized) and isinstance(command, Add | Backfill | Export | Models):
+    if isinstance(error, Unauthorized) and isinstance(command, Add | Backfill | Embeddings | Export | Models):
         screen.say("the API key is taken from IMAGESEARCH_API_KEY", "dim")
     if error.status is not None and error.status >= 500 and error.request_id:
         screen.say(f"request {error.request_id}, as the service's log has it", "dim")

@@ -19,7 +19,7 @@ from imagesearch.pictures import Picture, gathered, read
 from imagesearch.question import DEFAULT_TOP_K, Example, Filter, Question
 from imagesearch.results import Added, OnProgress
 from imagesearch.steps import Retrying, Send, Steps, exchange, work
-from searchsvc.schemas import FeedbackAnswer, ImageView, NoticesAnswer, SegmentsAnswer, StatusAnswer, UploadAnswer
+from searchsvc.schemas import EmbeddingsPage, FeedbackAnswer, ImageView, NoticesAnswer, SegmentsAnswer, StatusAnswer, UploadAnswer
 from searchsvc.search_schema import CompareAnswer, MatchView, Scope, SearchAnswer
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -186,6 +186,17 @@ class Operations:
         """Have files looked at that somebody else put into the watched folder or bucket; up to 1,000. Returns how many will be."""
         answer = yield from self._answer(NoticesAnswer, Send("POST", f"{API}/image-notices", json={"paths": list(paths)}))
         return answer.hints
+
+    def embeddings(
+        self, model: str | None = None, *, cursor: str | None = None, limit: int = 500, segments: bool = False
+    ) -> Steps[EmbeddingsPage]:
+        """A page of the vectors that a model made. Pass its collection as `model` with its cursor: Refused where other models answer by then.
+
+        Needs the API key wherever writing needs one.
+        """
+        query = {"limit": str(limit), "segments": str(segments).lower()}
+        query |= {name: value for name, value in (("model", model), ("cursor", cursor)) if value is not None}
+        return self._answer(EmbeddingsPage, Send("GET", f"{API}/embeddings", query=query))
 
     def segments(self, image_id: str) -> Steps[SegmentsAnswer]:
         """The regions that were found in an image."""

@@ -31,6 +31,7 @@ from searchsvc.callers import Callers
 from searchsvc.clients import Clients
 from searchsvc.corpus import Corpus
 from searchsvc.cursors import Cursors
+from searchsvc.embeddings import Embeddings
 from searchsvc.events import StatusEvents
 from searchsvc.facets import Facets
 from searchsvc.feedback_export import FeedbackExport
@@ -47,7 +48,7 @@ from searchsvc.ranking import Ranking
 from searchsvc.readiness import Readiness
 from searchsvc.receiving import Receiver
 from searchsvc.reranking import Reranking
-from searchsvc.routes import facets, feedback, image_events, images, operations, pages, search
+from searchsvc.routes import embeddings, facets, feedback, image_events, images, operations, pages, search
 from searchsvc.search import Searcher
 from searchsvc.searched import SearchedModels
 from searchsvc.secret import jwt_key, key_ring
@@ -108,7 +109,7 @@ def create_app(
 
     app.cleanup_ctx.append(services)
     app.on_shutdown.append(_end_event_streams)
-    for module in (search, facets, feedback, images, image_events, operations):
+    for module in (search, facets, feedback, images, embeddings, image_events, operations):
         app.add_routes(module.routes())
     app.add_routes([web.get("/metrics", metrics_route(registry))])
     app.add_routes(pages.routes(openapi.document_json(), executor=reading, linked_origin=_linked_origin(settings)))
@@ -200,6 +201,7 @@ async def _services(
         catalog=catalog,
         clients=Clients(root, access),
         corpus=Corpus(embedder=embedder, vectors=vectors, catalog=catalog, executor=reading),
+        embeddings=Embeddings(models, vectors, reading),
         events=StatusEvents(status, max_listeners=settings.max_event_streams),
         facets=Facets(models, vectors),
         feedback=feedback_store,

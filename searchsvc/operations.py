@@ -8,12 +8,14 @@ from typing import Literal, get_args
 from pydantic import BaseModel
 
 from core.schemas import CONTENT_HASH_PATTERN, FailurePage, ImageStates, ModelsCourse
+from searchsvc.embeddings import DEFAULT_EMBEDDINGS, MAX_EMBEDDINGS
 from searchsvc.facets import DEFAULT_FACET_VALUES, MAX_FACET_VALUES, FacetField, FacetsAnswer
 from searchsvc.feedback_export import ExportFormat
 from searchsvc.feedback_views import FeedbackRecord, FeedbackReport
 from searchsvc.forms import FILE, Json, form_schema
 from searchsvc.image_events import ImageEvents, ImageEventsAnswer, example
 from searchsvc.schemas import (
+    EmbeddingsPage,
     FeedbackAnswer,
     FeedbackRequest,
     HealthReport,
@@ -86,6 +88,17 @@ _EXPORT = (
         "cursor", "query", {"type": "string", "pattern": "^[0-9]{1,15}$"}, "`jsonl`: continue behind the line with this cursor"
     ),
     _parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 1_000_000}, "`jsonl`: at most so many lines"),
+)
+_EMBEDDINGS = (
+    _parameter("model", "query", {"type": "string"}, "a model's name or collection; the first one's by default"),
+    _parameter("cursor", "query", {"type": "string", "format": "uuid"}, "of the page before"),
+    _parameter(
+        "limit",
+        "query",
+        {"type": "integer", "minimum": 1, "maximum": MAX_EMBEDDINGS, "default": DEFAULT_EMBEDDINGS},
+        "how many",
+    ),
+    _parameter("segments", "query", {"type": "boolean", "default": False}, "also those of the segments"),
 )
 _EXPORTED = ("application/x-ndjson", "text/plain")
 
@@ -296,6 +309,18 @@ OPERATIONS: tuple[Operation, ...] = (
         description="The webhook of an S3 service (`ObjectCreated:*`, `ObjectRemoved:*`): hints, of which nothing is believed but that a look "
         "is worth while. 404: the pictures lie in a folder.",
         examples=(("put", example("pictures", "2024/a+picture.jpg")),),
+    ),
+    Operation(
+        "get",
+        f"{API}/embeddings",
+        "images",
+        "exportEmbeddings",
+        "The vectors of all pictures, page by page",
+        (Answer(200, "in a fixed order, which new pictures do not change", EmbeddingsPage),),
+        errors=(401, 422, 503),
+        parameters=_EMBEDDINGS,
+        private=True,
+        description="Pass the answer's collection as `model` with its `cursor`: 422 tells then that other models answer by now.",
     ),
     Operation(
         "get",

@@ -20,6 +20,7 @@ from core.schemas import (
     Repair,
     Space,
     Wire,
+    WireVector,
 )
 from searchsvc.requests import Request, String
 from searchsvc.search_schema import SegmentView
@@ -91,6 +92,22 @@ class SegmentsAnswer(Wire):
 
 class SegmentRequest(Request):
     mode: Literal["quick", "full"] = Field(description="`quick`: the main parts, fast; `full`: all that can be told apart")
+
+
+class EmbeddingView(Wire):
+    """A vector, and what it is of."""
+
+    image_id: ImageId
+    segment: int | None = Field(default=None, description="the segment's number; null of the whole picture")
+    paths: tuple[str, ...]
+    fingerprint: str = Field(description="of the models that made it")
+    vector: WireVector
+
+
+class EmbeddingsPage(Wire):
+    space: Space
+    embeddings: tuple[EmbeddingView, ...]
+    cursor: str | None = Field(description="asks for the next page of the same `model`; null where nothing follows")
 
 
 # --- operations ------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from searchsvc.admission import Admission
 from searchsvc.callers import Callers
 from searchsvc.clients import Clients
 from searchsvc.corpus import Corpus
+from searchsvc.embeddings import Embeddings
 from searchsvc.events import StatusEvents
 from searchsvc.facets import Facets
 from searchsvc.feedback import FeedbackStore
@@ -41,6 +42,7 @@ class Services:
     catalog: Catalog
     clients: Clients
     corpus: Corpus
+    embeddings: Embeddings
     events: StatusEvents
     facets: Facets
     feedback: FeedbackStore

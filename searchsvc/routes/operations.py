@@ -38,9 +38,9 @@ async def status(request: web.Request) -> web.Response:
 
 async def failures(request: web.Request) -> web.Response:
     page = await request.app[SERVICES].catalog.failures(
-        limit=_number(request, "limit", default=100, least=1, most=MAX_FAILURES),
-        offset=_number(request, "offset", default=0, least=0, most=100_000_000),
-        ignored=_truth(request, "ignored"),
+        limit=number(request, "limit", default=100, least=1, most=MAX_FAILURES),
+        offset=number(request, "offset", default=0, least=0, most=100_000_000),
+        ignored=truth(request, "ignored"),
     )
     return json_answer(page)
 
@@ -92,7 +92,7 @@ async def ready(request: web.Request) -> web.Response:
     )
 
 
-def _number(request: web.Request, name: str, *, default: int, least: int, most: int) -> int:
+def number(request: web.Request, name: str, *, default: int, least: int, most: int) -> int:
     asked = request.query.get(name)
     if asked is None:
         return default
@@ -101,7 +101,7 @@ def _number(request: web.Request, name: str, *, default: int, least: int, most: 
     return int(asked)
 
 
-def _truth(request: web.Request, name: str) -> bool:
+def truth(request: web.Request, name: str) -> bool:
     asked = request.query.get(name, "false").lower()
     if asked not in _TRUTH:
         raise InvalidRequest(f"{name}: must be true or false", field=name)

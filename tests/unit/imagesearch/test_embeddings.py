@@ -1,0 +1,81 @@
+"""Embeddings taken out of the real search service over fakes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import structlog
+
+from imagesearch.__main__ import main
+from imagesearch.client import Client
+from tests.fakes import TEXT_SPACE, picture
+from tests.unit.searchsvc.conftest import MakeWorld, World
+
+
+@pytest.fixture(autouse=True)
+def quiet_service() -> Iterator[None]:
+    with structlog.testing.capture_logs():
+        yield
+
+
+async def export(address: str, folder: Path, *more: str) -> int:
+    return await asyncio.to_thread(main, ["embeddings", "export", str(folder), "--url", address, *more])
+
+
+async def test_every_vector_comes_out_once_with_what_it_is_of(world: World, address: str, tmp_path: Path) -> None:
+    ids = {await world.add(picture("red", mark=n), f"d/{n}.png") for n in range(30)}
+    assert await export(address, tmp_path / "out", "--segments") == 0
+    table = pq.read_table(tmp_path / "out").to_pylist()
+    stored = world.vectors.stored[TEXT_SPACE.collection]
+    assert len(table) == len(stored) == 60
+    assert {row["image_id"] for row in table} == ids
+    assert {row["segment"] for row in table} == {None, 0}
+    assert {(row["model"], row["collection"], row["fingerprint"]) for row in table} == {("CLIP", TEXT_SPACE.collection, "fake-1")}
+    told = sorted(tuple(np.float32(row["vector"])) for row in table)
+    assert told == sorted(tuple(point.vector) for point in stored.values())
+
+
+async def test_an_export_goes_on_behind_its_last_part_and_not_with_other_models(
+    world: World, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imagesearch.command.embeddings._PAGE", 4)
+    for n in range(22):
+        await world.add(picture("red", mark=n), f"{n}.png")
+    out = tmp_path / "out"
+    asked: list[str | None] = []
+    real = Client.embeddings
+
+    def failing(client: Client, model: str | None, *, cursor: str | None, limit: int, segments: bool) -> object:
+        asked.append(cursor)
+        if len(asked) == 6:
+            raise ConnectionAbortedError(103, "it dies here")
+        return real(client, model, cursor=cursor, limit=limit, segments=segments)
+
+    monkeypatch.setattr(Client, "embeddings", failing)
+    assert await export(address, out, "--part-pages", "2") == 2
+    assert len(list(out.glob("part-*"))) == 2
+    assert await export(address, out, "--part-pages", "2") == 0
+    assert len(pq.read_table(out)) == 22 == len({row["image_id"] for row in pq.read_table(out, columns=["image_id"]).to_pylist()})
+    assert asked[6] == asked[4], "what was not whole is asked for again, and nothing else"
+    assert await export(address, out) == 0
+    assert len(pq.read_table(out)) == 22
+    (out / "part-00002.parquet").unlink()
+    renamed = tuple(space.model_copy(update={"collection": f"{space.collection}-new"}) for space in world.embedder.models.spaces)
+    world.embedder.models = world.embedder.models.model_copy(update={"spaces": renamed, "fingerprint": "fake-2"})
+    await asyncio.sleep(1.1)  # as long as the service takes its models for what they were
+    assert await export(address, out) == 4
+
+
+async def test_embeddings_are_asked_for_with_a_key_and_by_a_cursor_that_was_given(make_world: MakeWorld) -> None:
+    world = await make_world(api_keys=["a key of at least 24 characters"])
+    key = {"Authorization": "Bearer a key of at least 24 characters"}
+    assert (await world.client.get("/api/v1/embeddings")).status == 401
+    for wrong in ("cursor=1", "limit=0", "limit=1001", "segments=perhaps", "model=nobody"):
+        assert (await world.client.get(f"/api/v1/embeddings?{wrong}", headers=key)).status == 422
+    answer = await (await world.client.get("/api/v1/embeddings?model=resnet", headers=key)).json()
+    assert (answer["space"]["model_name"], answer["embeddings"], answer["cursor"]) == ("ResNet", [], None)
