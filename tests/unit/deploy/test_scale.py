@@ -192,6 +192,21 @@ def test_the_balancer_waits_longer_than_the_search_service_takes() -> None:
         assert float(found[1]) > max(settings["query_timeout_s"].default, settings["receive_timeout_s"].default)
 
 
+def test_whoever_asks_another_shares_a_network_with_it() -> None:
+    asks = {
+        (name, host)
+        for name, service in SERVICES.items()
+        for value in (environment(name) if "environment" in service else {}).values()
+        for host in re.findall(r"://(?:[^/@,]*@)?([a-z0-9_-]+):\d", value)
+    }
+    asks |= {("balancer", "searchsvc"), *(("prometheus", host) for targets in _jobs().values() for host, _ in targets)}
+    assert [pair for pair in sorted(asks) if not _networks(pair[0]) & _networks(pair[1])] == []
+
+
+def _networks(name: str) -> set[str]:
+    return set(SERVICES[name].get("networks", ["default"]))
+
+
 def test_the_balancer_repeats_no_request_that_was_sent() -> None:
     assert re.findall(r"retry-on (.*)", HAPROXY) == ["conn-failure"]
 
@@ -200,7 +215,9 @@ def test_only_the_balancer_is_believed_for_whom_it_asks() -> None:
     address = SERVICES["balancer"]["networks"]["front"]["ipv4_address"]
     assert SERVICES["searchsvc"]["environment"]["TRUSTED_PROXIES"].startswith(f"{address},")
     assert FORM["networks"]["front"]["ipam"]["config"] == [{"subnet": f"{address.removesuffix('.2')}.0/24"}]
-    assert [name for name, service in SERVICES.items() if "front" in service.get("networks", [])] == ["balancer", "searchsvc"]
+    assert list(SERVICES["balancer"]["networks"]) == ["front"], (
+        "with another network in common, its name for who asks would be another"
+    )
     assert "option forwardfor" in HAPROXY
 
 
