@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import guard, ingestion, machine, recall, report, rescan, search, segmentation, startup
+from benchmarks import guard, ingestion, machine, recall, report, rescan, search, segmentation, startup, workers
 from benchmarks.checkpoints import random_clip
 from benchmarks.ingestion import Case
 from benchmarks.peers import comparison
@@ -79,6 +79,7 @@ def measurements(*, long: bool, peers: Path | None = None) -> Iterator[tuple[str
     yield "recall", lambda folder: asyncio.run(recall.rows(folder, 100_000))
     if long:
         yield "recall of a million", lambda folder: asyncio.run(recall.rows(folder, 1_000_000))
+        yield "workers", workers.rows
     yield "rescan", rescan.rows
     yield "startup", lambda folder: [*startup.rows(folder / "starter"), startup.clip_row(folder / "clip")]
 

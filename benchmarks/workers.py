@@ -21,9 +21,9 @@ from tests.queue.rig import Fleet
 
 _WORKERS = (1, 2, 4, 8)
 _CONCURRENCY = 4
-_LATENCY_S = 1.0
+_LATENCY_S = 2.0
 _GOAL = 0.85
-_TURNS = 10
+_TURNS = 9
 """Pictures that each place of each worker takes one after the other, of which the first and the last are not measured."""
 
 
@@ -69,7 +69,8 @@ def _run(folder: Path, database_url: str, *, workers: int, server: Path) -> Seen
     with Fleet(folder, database_url, latency_s=_LATENCY_S, environment=settings) as fleet:
         for number in range(count):
             (fleet.images / f"{number}.png").write_bytes(picture("red", mark=number))
-        wait_for("noticed", lambda: len(fleet.rows()) == count, timeout_s=120)
+        wait_for("noticed", lambda: fleet.counts().get("pending") == count, timeout_s=120)
+        wait_for("sent", lambda: len(fleet.rows()) == count, timeout_s=120)
         for _ in range(workers):
             fleet.add_worker()
         for worker in fleet.workers:

@@ -59,6 +59,7 @@ def test_a_worker_outlives_the_broker_and_the_database_and_goes_on_with_what_the
     assert worker.end() == 0
 
 
+@pytest.mark.long
 def test_a_worker_that_ends_gives_back_what_it_cannot_finish_and_another_goes_on(fleet: Fleet) -> None:
     slow = fleet.add_worker(SHUTDOWN_GRACE_S="0.1")
     add(fleet, *range(8))
@@ -69,6 +70,7 @@ def test_a_worker_that_ends_gives_back_what_it_cannot_finish_and_another_goes_on
     fleet.wait_indexed(8, timeout_s=30)
 
 
+@pytest.mark.long
 def test_a_new_picture_overtakes_a_backfill(fleet: Fleet) -> None:
     marks = range(200)
     add(fleet, *marks)  # a copied tree is a backfill; only its first pictures count as new
@@ -96,6 +98,7 @@ def test_poison_is_parked_with_its_reason_and_its_neighbours_are_indexed(fleet: 
     assert not fleet.redis.keys().get("imagesearch.ingest")
 
 
+@pytest.mark.long
 def test_all_workers_together_keep_to_the_rate(tmp_path: Path, database: DatabasePlace) -> None:
     with Fleet(tmp_path / "fleet", database.url, environment={"INGEST_RATE_PER_S": "4"}) as fleet:
         add(fleet, *range(40))

@@ -100,7 +100,9 @@ class Enqueuer:
         waiting = await self._broker.waiting()
         self._metrics.note_waiting(waiting)
         now = ledger.now()
-        lost = await ledger.run(tasks.sent_before, now - _GRACE_S) - waiting
+        old = await ledger.run(tasks.sent_before, now - _GRACE_S)
+        young = await ledger.run(tasks.count) - old
+        lost = old - max(0, waiting - young)
         if lost > 0:
             again = await ledger.run(tasks.renew_oldest, min(lost, _BATCH), now - _GRACE_S, now)
             log.warning("tasks_lost", count=lost, sent_again=len(again))
