@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -40,6 +40,12 @@ CREATE TABLE rows (
 ) STRICT;
 CREATE INDEX rows_by_state ON rows (state, number);
 CREATE TABLE counts (name TEXT PRIMARY KEY, n INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE states (state TEXT PRIMARY KEY, n INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;
+INSERT INTO states (state) VALUES ('waiting'), ('sent'), ('lying'), ('parked');
+CREATE TRIGGER row_came AFTER INSERT ON rows BEGIN UPDATE states SET n = n + 1 WHERE state = NEW.state; END;
+CREATE TRIGGER row_went AFTER DELETE ON rows BEGIN UPDATE states SET n = n - 1 WHERE state = OLD.state; END;
+CREATE TRIGGER row_turned AFTER UPDATE OF state ON rows BEGIN
+    UPDATE states SET n = n + (state = NEW.state) - (state = OLD.state); END;
 PRAGMA user_version = 1;
 """
 _PAGE = 1000
@@ -144,7 +150,7 @@ class Journal:
                 [_stored(number, row, now) for number, row in numbered],
             )
             self._sql.execute("UPDATE source SET cursor = ?", (batch.cursor.encode("utf-8", "surrogateescape"),))
-            self._add(Counter(rows=len(numbered), parked=sum(row.kind is Kind.NONE for _, row in numbered)))
+            self._add(Counter(rows=len(numbered)))
         return [Pending(number, row) for number, row in numbered if row.kind not in {Kind.NONE, Kind.LYING}]
 
     def waiting(self, after: int) -> list[Pending]:
@@ -168,16 +174,19 @@ class Journal:
             )
             self._add(Counter({how: changed.rowcount}))
 
-    def park(self, failures: Iterable[tuple[int, str, str]]) -> None:
+    def park(self, failures: Sequence[tuple[int, str, str]]) -> None:
         """Give rows up: their numbers, reasons and details."""
+        if not failures:
+            return
         with self._transaction():
-            changed = self._sql.executemany(
+            self._sql.executemany(
                 "UPDATE rows SET state = 'parked', reason = ?, detail = ? WHERE number = ? AND state <> 'parked'",
                 [(reason, detail, number) for number, reason, detail in failures],
             )
-            self._add(Counter(parked=changed.rowcount))
 
     def note_indexed(self, numbers: Sequence[int]) -> None:
+        if not numbers:
+            return
         with self._transaction():
             gone = self._sql.executemany(
                 "DELETE FROM rows WHERE number = ? AND state <> 'parked'", [(number,) for number in numbers]
@@ -192,7 +201,6 @@ class Journal:
                 " image_id = NULL, since = ? WHERE state = 'parked' AND kind <> 'none'",
                 (time.time(),),
             )
-            self._add(Counter(parked=-changed.rowcount))
         return changed.rowcount
 
     def followed(self, state: str, after: int) -> list[Followed]:
@@ -215,11 +223,13 @@ class Journal:
         return int(found[0]) if found else 0
 
     def counts(self) -> dict[str, int]:
-        return dict(self._sql.execute("SELECT name, n FROM counts").fetchall())
+        """Of `rows`, those that were `uploaded`, `known`, `indexed`, and are `parked`."""
+        (parked,) = self._sql.execute("SELECT n FROM states WHERE state = 'parked'").fetchone()
+        return {**dict(self._sql.execute("SELECT name, n FROM counts").fetchall()), "parked": parked}
 
     def left(self) -> dict[str, int]:
         """Rows that have not ended, by state."""
-        return dict(self._sql.execute("SELECT state, count(*) FROM rows WHERE state <> 'parked' GROUP BY state").fetchall())
+        return dict(self._sql.execute("SELECT state, n FROM states WHERE state <> 'parked' AND n > 0").fetchall())
 
     def reasons(self) -> dict[str, int]:
         """Parked rows by reason."""
