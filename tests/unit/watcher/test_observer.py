@@ -63,7 +63,9 @@ async def test_a_folder_that_does_not_change_is_never_compared(observer: Polled)
 async def test_what_a_poll_tells_is_compared_at_once_and_once_more_when_two_polls_have_begun(
     observer: Polled, tmp_path: Path
 ) -> None:
-    (tmp_path / "a.jpg").write_bytes(b"a")
+    outside = tmp_path.with_name(f"{tmp_path.name} outside.jpg")
+    outside.write_bytes(b"a")
+    outside.rename(tmp_path / "a.jpg")  # no poll finds it half written
     await _expected(lambda: observer.comparisons == 2, observer.turns)
     assert {hint.path for hint in observer.hints} == {"a.jpg"}
     await observer.turns(5)
