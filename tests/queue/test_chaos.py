@@ -111,7 +111,9 @@ def attack(
         assert fleet.counts() == {"pending": 0, "running": 0, "indexed": count, "failed": 0}
         wait_for("no task is believed to be on its way", lambda: not fleet.rows(), timeout_s=30)
         wait_for("nothing waits in the broker", lambda: not fleet.redis.keys().get("imagesearch.ingest"), timeout_s=30)
-        assert [worker.end() for worker in fleet.workers if worker.is_running] == [0] * WORKERS
+        codes = [worker.end() for worker in fleet.workers if worker.is_running]
+        assert len(codes) == WORKERS
+        assert {*codes} <= {0, -signal.SIGTERM}  # the latter of one that had just been started, and had nothing yet
         assert not [
             event for worker in (*fleet.workers, fleet.watcher) for event in worker.events() if event["level"] == "critical"
         ]
