@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from core.errors import InvalidRequest
 from searchsvc.embeddings import DEFAULT_EMBEDDINGS, MAX_EMBEDDINGS
-from searchsvc.routes.operations import number, truth
+from searchsvc.routes.asking import check_may_read, number, truth
 from searchsvc.services import SERVICES
 from searchsvc.urls import API
 
@@ -21,10 +21,8 @@ def routes() -> list[web.RouteDef]:
 
 async def embeddings(request: web.Request) -> web.Response:
     """All of what was found in the pictures is had from it, so it is read as what is personal."""
-    services, headers = request.app[SERVICES], request.headers
-    services.access.check_reading(
-        authorization=headers.get(hdrs.AUTHORIZATION), origin=headers.get(hdrs.ORIGIN), host=request.host
-    )
+    services = request.app[SERVICES]
+    check_may_read(request)
     first = request.query.get("cursor")
     if first is not None and not _CURSOR.fullmatch(first):
         raise InvalidRequest("cursor: not one that an answer gave", field="cursor")

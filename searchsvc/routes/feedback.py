@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -15,12 +14,12 @@ from core.web import json_answer, parse, read_json
 from searchsvc.feedback import Rating, RecentSearch
 from searchsvc.feedback_export import ExportFormat
 from searchsvc.limiting import address_of
+from searchsvc.routes.asking import check_may_read, number
 from searchsvc.schemas import FeedbackAnswer, FeedbackRequest, JsonObject
 from searchsvc.services import SERVICES, Services
 from searchsvc.tokens import Claims
 from searchsvc.urls import API
 
-_NUMBER = re.compile(r"[0-9]{1,15}")
 _CONTENT_TYPES = {
     ExportFormat.JSONL: "application/x-ndjson",
     ExportFormat.QRELS: "text/plain; charset=utf-8",
@@ -83,7 +82,7 @@ def _rating(claims: Claims, feedback: FeedbackRequest, client: str, search: Rece
 
 async def export(request: web.Request) -> web.StreamResponse:
     services = request.app[SERVICES]
-    _check_may_read(request, services)
+    check_may_read(request)
     wanted, chunks = _asked_export(request, services)
     first = await anext(chunks, b"")  # what fails, fails before the answer has begun
     response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: _CONTENT_TYPES[wanted]})
@@ -98,12 +97,16 @@ async def export(request: web.Request) -> web.StreamResponse:
 
 async def report(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
-    _check_may_read(request, services)
+    check_may_read(request)
     return json_answer(await services.feedback_export.report(since=_since(request)))
 
 
 def _asked_export(request: web.Request, services: Services) -> tuple[ExportFormat, AsyncIterator[bytes]]:
-    since, after, limit = _since(request), _number(request, "cursor", 0, 10**15 - 1), _number(request, "limit", 1, 1_000_000)
+    since, after, limit = (
+        _since(request),
+        number(request, "cursor", default=None, least=0, most=10**15 - 1),
+        number(request, "limit", default=None, least=1, most=1_000_000),
+    )
     try:
         wanted = ExportFormat(request.query.get("format", ExportFormat.JSONL))
     except ValueError:
@@ -125,19 +128,3 @@ def _since(request: web.Request) -> datetime | None:
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise InvalidRequest("since: must be an ISO 8601 date or time", field="since") from None
-
-
-def _number(request: web.Request, name: str, least: int, most: int) -> int | None:
-    given = request.query.get(name)
-    if given is None:
-        return None
-    if not _NUMBER.fullmatch(given) or not least <= int(given) <= most:
-        raise InvalidRequest(f"{name}: must be a whole number from {least} to {most}", field=name)
-    return int(given)
-
-
-def _check_may_read(request: web.Request, services: Services) -> None:
-    """What people looked for is nobody else's business: as writing, and on this machine by its own names alone."""
-    services.access.check_reading(
-        authorization=request.headers.get(hdrs.AUTHORIZATION), origin=request.headers.get(hdrs.ORIGIN), host=request.host
-    )

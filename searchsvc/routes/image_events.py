@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from core.errors import NotFound
 from core.web import json_answer, read_json
 from searchsvc.image_events import ImageEvents, ImageEventsAnswer, hinted_paths
+from searchsvc.routes.asking import check_may_write
 from searchsvc.services import SERVICES
 from searchsvc.urls import API
 
@@ -17,8 +18,7 @@ def routes() -> list[web.RouteDef]:
 
 async def take(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
-    headers = request.headers
-    services.access.check(authorization=headers.get(hdrs.AUTHORIZATION), origin=headers.get(hdrs.ORIGIN), host=request.host)
+    check_may_write(request)
     if services.bucket is None:
         raise NotFound("the pictures lie in a folder, whose changes are seen: IMAGES_URL names a bucket")
     events = await read_json(request, ImageEvents)

@@ -17,6 +17,7 @@ from core.schemas import CONTENT_HASH_PATTERN, ImageRecord, ImageState, Orientat
 from core.web import json_answer, read_json
 from searchsvc import urls
 from searchsvc.matches import segment_view
+from searchsvc.routes.asking import check_may_write
 from searchsvc.schemas import (
     ImageView,
     NoticesAnswer,
@@ -27,7 +28,7 @@ from searchsvc.schemas import (
     UploadAnswer,
 )
 from searchsvc.sending import not_modified, opened_by, send_file
-from searchsvc.services import SERVICES, Services
+from searchsvc.services import SERVICES
 from searchsvc.thumbnails import DEFAULT_SIZE, SIZES
 from searchsvc.urls import API
 
@@ -60,7 +61,7 @@ def routes() -> list[web.RouteDef]:
 
 async def upload(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
-    _check_may_write(request, services)
+    check_may_write(request)
     async with services.receiver.form(request) as form:
         if unknown := sorted(form.fields.keys() - {"folder", "backfill"}):
             raise InvalidRequest("the form takes `file`, `folder` and `backfill`", field=unknown[0])
@@ -83,7 +84,7 @@ async def states(request: web.Request) -> web.Response:
 
 async def notice(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
-    _check_may_write(request, services)
+    check_may_write(request)
     asked = await read_json(request, NoticesRequest)
     await services.catalog.hint(asked.paths, backfill=True)
     return json_answer(NoticesAnswer(hints=len(asked.paths)), status=202)
@@ -108,7 +109,7 @@ async def show(request: web.Request) -> web.Response:
 
 async def delete(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
-    _check_may_write(request, services)
+    check_may_write(request)
     image_id = _image_id(request)
     record = await services.catalog.image(image_id)
     await asyncio.get_running_loop().run_in_executor(services.reading, services.originals.forget, record.paths)
@@ -168,7 +169,7 @@ async def mask(request: web.Request) -> web.Response:
 
 async def segment_again(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
-    _check_may_write(request, services)
+    check_may_write(request)
     image_id = _image_id(request)
     wanted = await read_json(request, SegmentRequest)
     return _segments_answer(image_id, await services.catalog.resegment(image_id, SegmentMode(wanted.mode)))
@@ -184,9 +185,3 @@ def _image_id(request: web.Request) -> str:
     if not _IMAGE_ID.fullmatch(image_id):
         raise NotFound("there is no image of that id")
     return image_id
-
-
-def _check_may_write(request: web.Request, services: Services) -> None:
-    services.access.check(
-        authorization=request.headers.get(hdrs.AUTHORIZATION), origin=request.headers.get(hdrs.ORIGIN), host=request.host
-    )

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import aclosing, suppress
 
 from aiohttp import hdrs, web
 
-from core.errors import InvalidRequest
 from core.problems import problem
 from core.web import json_answer, read_json, request_id_of
+from searchsvc.routes.asking import check_may_write, number, truth
 from searchsvc.schemas import Liveness, ModelsRequest
 from searchsvc.services import SERVICES
 from searchsvc.urls import API
 
-_NUMBER = re.compile(r"[0-9]{1,9}")
-_TRUTH = {"true": True, "1": True, "false": False, "0": False}
 MAX_FAILURES = 1000
 
 
@@ -66,9 +63,7 @@ async def models(request: web.Request) -> web.Response:
 
 async def turn_models(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
-    services.access.check(
-        authorization=request.headers.get(hdrs.AUTHORIZATION), origin=request.headers.get(hdrs.ORIGIN), host=request.host
-    )
+    check_may_write(request)
     asked = await read_json(request, ModelsRequest)
     return json_answer(await services.catalog.turn_models(asked.action))
 
@@ -90,19 +85,3 @@ async def ready(request: web.Request) -> web.Response:
     return problem(
         503, missing, request_id=request_id_of(request), code="not_ready", headers={"Retry-After": "5"}, checks=report.checks
     )
-
-
-def number(request: web.Request, name: str, *, default: int, least: int, most: int) -> int:
-    asked = request.query.get(name)
-    if asked is None:
-        return default
-    if not _NUMBER.fullmatch(asked) or not least <= int(asked) <= most:
-        raise InvalidRequest(f"{name}: must be a whole number from {least} to {most}", field=name)
-    return int(asked)
-
-
-def truth(request: web.Request, name: str) -> bool:
-    asked = request.query.get(name, "false").lower()
-    if asked not in _TRUTH:
-        raise InvalidRequest(f"{name}: must be true or false", field=name)
-    return _TRUTH[asked]
