@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,6 +54,8 @@ class Parts:
                     break
                 page = following
             writer.add_key_value_metadata({_COLLECTION: page.space.collection, _CURSOR: page.cursor or ""})
+        with unfinished.open("rb") as written:
+            os.fsync(written.fileno())  # or a power cut could leave the name without its content
         unfinished.rename(self._folder / f"part-{len(self._files()):05}.parquet")
         return rows
 
