@@ -32,6 +32,11 @@ def from_text(text: str) -> str:
     return os.fsdecode(escaped)
 
 
+def is_storable(path: str) -> bool:
+    """Whether a path that came from outside could be one of ours: `to_text` leaves no lone surrogates."""
+    return "\x00" not in path and not any("\ud800" <= character <= "\udfff" for character in path)
+
+
 def is_hidden(path: str) -> bool:
     """Whether the file or any folder above it is hidden, or an office program's lock file."""
     return any(part.startswith((".", "~$")) for part in path.split("/"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from core.errors import InvalidRequest
-from core.filenames import from_text, to_text
+from core.filenames import from_text, is_storable, to_text
 from watcher.locations import FileStat
 
 _TEMPORARY_SUFFIXES = frozenset({".part", ".crdownload", ".tmp", ".partial", ".download"})
@@ -54,7 +54,7 @@ class Folder:
     def checked(self, path: str) -> str:
         """A path that came from outside, known to lie within the folder. Raises InvalidRequest."""
         parts = path.split("/")
-        if not path or "\x00" in path or any(part in {"", ".", ".."} for part in parts):
+        if not path or not is_storable(path) or any(part in {"", ".", ".."} for part in parts):
             raise InvalidRequest("the path must be relative to the watched folder", field="path")
         try:
             parent = self.locate(path).parent.resolve()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from core.decode import IMAGE_SUFFIXES, sniff
 from core.errors import Forbidden, InvalidRequest, NotFound, Unavailable
+from core.filenames import is_storable
 from core.images.places import is_odd
 from core.ports import StoredFile
 from watcher.folder import WalkBatch
@@ -77,7 +78,7 @@ class WatchedBucket:
         return set()
 
     def checked(self, path: str) -> str:
-        if is_odd(path) or path.endswith("/"):
+        if not is_storable(path) or is_odd(path) or path.endswith("/"):
             raise InvalidRequest("the path must be the name of an object within the bucket's prefix", field="path")
         return path
 
