@@ -25,7 +25,8 @@ export class Cutter {
     if (fallback) this.#picture.addEventListener("error", () => (this.#picture.src = fallback), { once: true });
     const sizeNow = () => size ?? { width: this.#picture.naturalWidth, height: this.#picture.naturalHeight };
     this.#box = make("span", { class: "bbox", "aria-hidden": "true" });
-    const stage = make("div", { class: "frame cutting" }, this.#picture, this.#box);
+    const stage = make("div", { class: "frame cutting", "aria-busy": "true" }, this.#picture, this.#box);
+    const shape = ({ width, height }) => stage.style.setProperty("--ratio", width / height);
     stage.addEventListener("pointerdown", (event) => this.#begin(event, stage));
     stage.addEventListener("pointermove", (event) => this.#from && this.#between(this.#from, placeOf(event, stage)));
     stage.addEventListener("pointerup", () => (this.#from = null));
@@ -45,8 +46,12 @@ export class Cutter {
       make("button", { type: "button", class: "button primary", onclick: search }, "Search with this part"),
     );
     this.#between([0.25, 0.25], [0.75, 0.75]);
-    whenLoaded(this.#picture, () => stage.style.setProperty("--ratio", this.#picture.naturalWidth / this.#picture.naturalHeight));
-    if (chosen) whenLoaded(this.#picture, () => this.#show(chosen, sizeNow()));
+    if (size) shape(size);
+    whenLoaded(this.#picture, () => {
+      shape(sizeNow());
+      stage.removeAttribute("aria-busy");
+      if (chosen) this.#show(chosen, sizeNow());
+    });
     this.#dialog.showModal();
   }
 
@@ -60,8 +65,10 @@ export class Cutter {
     return make("label", {}, make("span", {}, side), input);
   }
 
+  /** A box is not begun before the picture is there: until then nobody sees what it is drawn over, and the stage may change its shape. */
   #begin(event, stage) {
     event.preventDefault();
+    if (stage.ariaBusy) return;
     stage.setPointerCapture(event.pointerId);
     this.#from = placeOf(event, stage);
   }

@@ -102,7 +102,7 @@ def test_a_box_on_the_query_picture_is_what_is_searched_with(page: Page, stock: 
     whole = page.locator(".tile .score").first
     expect(whole).to_have_text(ITSELF)
     page.get_by_role("button", name="Query picture query.jpg").click()
-    box = page.locator(".cutting").bounding_box()
+    box = page.locator(".cutting:not([aria-busy])").bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + 0.1 * box["height"])
     page.mouse.down()

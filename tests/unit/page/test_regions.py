@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
 
 import pytest
 from PIL import Image
-from playwright.async_api import Page, expect
+from playwright.async_api import FloatRect, Page, Route, expect
 
 from tests.fakes import picture
 from tests.unit.page.conftest import Site, query
@@ -24,7 +25,11 @@ def red_with_a_blue_corner() -> bytes:
 
 
 async def draw_over_the_corner(page: Page) -> None:
-    stage = await page.locator(".cutting").bounding_box()
+    await expect(page.locator(".cutting:not([aria-busy])")).to_be_visible()
+    await drawn(page, await page.locator(".cutting").bounding_box())
+
+
+async def drawn(page: Page, stage: FloatRect | None) -> None:
     assert stage is not None
     await page.mouse.move(stage["x"] + 0.76 * stage["width"], stage["y"] + 0.76 * stage["height"])
     await page.mouse.down()
@@ -95,3 +100,25 @@ async def test_a_box_on_an_indexed_picture_is_searched_with_and_can_be_linked(si
     await page.goto(page.url)
     await expect(page.locator(".tile .name").first).to_have_text("blue.png")
     await expect(page.get_by_role("button", name="Remove: like a part of corner.png")).to_be_visible()
+
+
+async def test_a_box_is_begun_when_its_picture_is_there_and_the_picture_does_not_jump_when_it_comes(site: Site) -> None:
+    held = await site.add(red_with_a_blue_corner(), "corner.png")
+    page = await site.open("/?q=red")
+    await page.locator(".tile .open").click()
+    shown = asyncio.Event()
+
+    async def held_back(route: Route) -> None:
+        await shown.wait()
+        await route.continue_()
+
+    await page.route(f"**/{held}/file**", held_back)
+    await page.get_by_role("button", name="Search with a part").click()
+    stage = page.locator(".cutting")
+    before = await stage.bounding_box()
+    await drawn(page, before)
+    await expect(page.get_by_role("slider", name="left")).to_have_value("25")
+    shown.set()
+    await draw_over_the_corner(page)
+    await expect(page.get_by_role("slider", name="left")).to_have_value("76")
+    assert await stage.bounding_box() == before
