@@ -20,6 +20,7 @@ _SHARED = 50_000
 """Of all services together: with vectors of 512 numbers and ten pictures each, 150 MB in the database."""
 
 _SHARE_EVERY_S = 0.25
+_LONGEST_PAUSE_S = 60.0
 _CLEAR_EVERY = 256
 
 
@@ -56,16 +57,20 @@ class RecentSearches:
         return None
 
     async def _share(self) -> None:
-        told = 0
+        """What could not be told is dropped: a rating of it that comes to another service tells less."""
+        told, pause_s = 0, _SHARE_EVERY_S
         while True:
-            await asyncio.sleep(_SHARE_EVERY_S)
+            await asyncio.sleep(pause_s)
             if not self._untold:
                 continue
             searches, self._untold = dict(self._untold), FIFOCache(_REMEMBERED)
             try:
                 await self._store.remember(searches)
-                told += 1
+                told, pause_s = told + 1, _SHARE_EVERY_S
                 if told % _CLEAR_EVERY == 0:
                     await self._store.forget_searches(_SHARED)
             except Unavailable as error:
                 log.info("searches_not_shared", searches=len(searches), error=str(error))
+            except Exception:  # a fault of ours: those to come may pass
+                log.critical("searches_sharing_failed", searches=len(searches), exc_info=True)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from random import Random
 from urllib.parse import urlsplit
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import numpy as np
 
@@ -110,6 +110,7 @@ class _Move:
         fresh = self._course
         broken_off = Course.of(self._folder, source=fresh.source, target=fresh.target, stamp=fresh.stamp)
         if broken_off is None:
+            await self._check_apart()
             await self._make_room(sizes, replace=replace)
         self._course = broken_off or fresh
         for size in sizes:
@@ -118,6 +119,16 @@ class _Move:
         moved = await self._verified(sizes)
         Course.end(self._folder)
         return moved
+
+    async def _check_apart(self) -> None:
+        """A server has several names, a cluster several nodes: room would be made in what is to stay. Raises CannotMove."""
+        probe = f"move-probe-{uuid4().hex}"
+        await self._target.ensure(Space(collection=probe, model_name="", dim=1, text=False))
+        try:
+            if probe in await self._source.collections():
+                raise CannotMove(f"{self._course.source} and {self._course.target} are one server, or nodes of one cluster")
+        finally:
+            await self._target.drop(probe)
 
     async def _make_room(self, sizes: Sequence[CollectionSize], *, replace: bool) -> None:
         """Raises CannotMove where there are points already that no move of before has brought."""

@@ -114,6 +114,15 @@ async def test_all_points_move_to_a_server_and_back_as_they_are(ram: Path, clust
     assert not list(ram.glob(f"*/{COURSE}"))
 
 
+async def test_a_server_under_another_name_is_no_other_home(ram: Path, cluster: Cluster) -> None:
+    """Room would be made for the points where they are."""
+    async with ServerStore(cluster.urls, prefer_grpc=False) as store:
+        await fill(store, 20)
+        with pytest.raises(CannotMove, match="one server"):
+            await move(settings_of(ram, cluster.urls), cluster.urls.replace("127.0.0.1", "localhost"), replace=True)
+        assert {name: len(records) for name, records in (await all_of(store)).items()} == {"clip-a": 20, "resnet-b": 20}
+
+
 async def test_points_move_over_grpc(ram: Path) -> None:
     async with EdgeStore(ram / "vectors") as store:
         await fill(store, 50)
