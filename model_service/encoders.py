@@ -25,11 +25,14 @@ from model_service.backbones import (
     load_tokenizer,
     longest_text,
 )
+from model_service.compiling import Compiling, is_compiled
 from model_service.framing import bounded_aspect
 from model_service.parts import Tensor
 from model_service.runtimes import Precision
 from model_service.towers import GREY, PictureTower, Tokens, TwoTowers
 from model_service.weights import Checkpoint
+
+_TEXT = "a photo of two dogs that run over a meadow"
 
 
 def chosen_device(wanted: str, threads: int) -> str:
@@ -46,13 +49,20 @@ def chosen_device(wanted: str, threads: int) -> str:
 
 
 def load_dual_encoder(
-    checkpoint: Checkpoint, *, device: str, model_name: str, precision: Precision = Precision.FP32
+    checkpoint: Checkpoint,
+    *,
+    device: str,
+    model_name: str,
+    precision: Precision = Precision.FP32,
+    compiling: Compiling | None = None,
 ) -> TwoTowers:
     """One checkpoint with both towers. Raises UnusableCheckpoint, and whatever `transformers` raises for a damaged folder."""
     backbone = load_image_backbone(checkpoint.path)
     words = WordsOfDual(backbone.model)
-    images = _images(backbone, checkpoint, _Placing(device, precision), model_name, text=True)
-    return TwoTowers(images, reader_of(checkpoint.path, backbone.model), _words(words))
+    placing = _Placing(device, precision, compiling)
+    images = _images(backbone, checkpoint, placing, model_name, text=True)
+    reader = reader_of(checkpoint.path, backbone.model)
+    return TwoTowers(images, reader, placing.words(words, reader, model_name))
 
 
 def load_two_towers(
@@ -63,22 +73,30 @@ def load_two_towers(
     device: str,
     model_name: str,
     precision: Precision = Precision.FP32,
+    compiling: Compiling | None = None,
 ) -> TwoTowers:
     """Two checkpoints, each with a projection into their common space. Raises as `load_dual_encoder`."""
-    placing = _Placing(device, precision)
+    placing = _Placing(device, precision, compiling)
     both = Checkpoint(images.path, images.name, images.joined_with(texts))
     tower = _images(load_image_backbone(images.path), both, placing, model_name, text=True)
     backbone = load_text_backbone(texts.path, pooling)
-    dual = TwoTowers(tower, reader_of(texts.path, backbone.model), _words(placing.placed(backbone)))
+    reader = reader_of(texts.path, backbone.model)
+    dual = TwoTowers(tower, reader, placing.words(placing.placed(backbone), reader, model_name))
     check_meeting(dual)
     return dual
 
 
 def load_image_tower(
-    checkpoint: Checkpoint, *, device: str, model_name: str, precision: Precision = Precision.FP32
+    checkpoint: Checkpoint,
+    *,
+    device: str,
+    model_name: str,
+    precision: Precision = Precision.FP32,
+    compiling: Compiling | None = None,
 ) -> PictureTower:
     """As `load_dual_encoder`, of pictures alone."""
-    return _images(load_image_backbone(checkpoint.path), checkpoint, _Placing(device, precision), model_name, text=False)
+    placing = _Placing(device, precision, compiling)
+    return _images(load_image_backbone(checkpoint.path), checkpoint, placing, model_name, text=False)
 
 
 def prepared(processor: Any, pixels: Pixels) -> Tensor:
@@ -117,10 +135,11 @@ def check_meeting(dual: TwoTowers) -> None:
 
 
 class _Placing:
-    """Where backbones are put, and in which type of numbers."""
+    """Where backbones are put, in which type of numbers, and whether torch compiles them there."""
 
-    def __init__(self, device: str, precision: Precision) -> None:
+    def __init__(self, device: str, precision: Precision, compiling: Compiling | None) -> None:
         self._device = device
+        self._compiling = compiling
         halved = device.startswith("cuda") and not torch.cuda.is_bf16_supported()
         reduced = torch.float16 if halved else torch.bfloat16
         self._dtype = torch.float32 if precision is Precision.FP32 else reduced
@@ -137,18 +156,36 @@ class _Placing:
         layout = torch.channels_last if self._device.startswith("cuda") else torch.preserve_format
         return module.to(self._device, self._dtype, memory_format=layout)  # type: ignore[call-overload,no-any-return]
 
+    def pictures(self, backbone: torch.nn.Module, one: Tensor, name: str) -> tuple[Callable[[Tensor], NDArray[Any]], bool]:
+        """Of a placed backbone, of which `one` is an input; and whether it was compiled."""
+        if self._compiling is None:
+            return _pictures(backbone), False
+        made = self._compiling.where_it_pays(
+            backbone, lambda module, n: _pictures(module)(np.stack([one] * n)), name=f"{name}, pictures"
+        )
+        return _pictures(made), is_compiled(made)
+
+    def words(self, backbone: torch.nn.Module, reader: TokenReader, name: str) -> Callable[[Tokens], NDArray[Any]]:
+        """Of a placed backbone."""
+        if self._compiling is None:
+            return _words(backbone)
+        return _words(
+            self._compiling.where_it_pays(backbone, lambda module, n: _words(module)(reader([_TEXT] * n)), name=f"{name}, words")
+        )
+
 
 def _images(backbone: ImageBackbone, checkpoint: Checkpoint, placing: _Placing, model_name: str, *, text: bool) -> PictureTower:
     """Embeds a grey picture to learn the dimension."""
-    features = _pictures(placing.placed(backbone))
     processor = load_image_processor(checkpoint.path)
-    dim = features(prepared(processor, GREY)[None]).reshape(1, -1).shape[1]
+    grey = prepared(processor, GREY)
+    features, compiled = placing.pictures(placing.placed(backbone), grey, model_name)
+    dim = features(grey[None]).reshape(1, -1).shape[1]
     card = ModelCard(
         role="embedder",
         model_name=model_name,
         source=checkpoint.name,
         revision=checkpoint.revision,
-        runtime=f"torch {torch.__version__.split('+')[0]}",
+        runtime=f"torch {torch.__version__.split('+')[0]}{', compiled' if compiled else ''}",
         device=placing.device,
         precision=placing.precision,
     )

@@ -6,6 +6,8 @@ Blocking, and the first time minutes: called on the loading thread only. Every m
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -17,6 +19,9 @@ from model_service.settings import ModelSettings
 from model_service.towers import PictureTower, TwoTowers
 from model_service.weights import Checkpoint
 
+if TYPE_CHECKING:
+    from model_service.compiling import Compiling
+
 log = structlog.get_logger()
 
 
@@ -26,13 +31,16 @@ class Loader:
 
     choice: Choice
     exports: Exports
+    models_dir: Path
+    largest_batch: int
 
     @classmethod
     def of(cls, settings: ModelSettings) -> Loader:
         """Raises UnusableRuntime."""
         machine = Machine.found()
         choice = chosen(settings, machine)
-        return cls(choice, Exports(settings.models_dir, settings.images_dir, choice, can_quantise=machine.quantiser))
+        exports = Exports(settings.models_dir, settings.images_dir, choice, can_quantise=machine.quantiser)
+        return cls(choice, exports, settings.models_dir, settings.embed_batch)
 
     def two_towers(self, images: Checkpoint, words: Checkpoint, pooling: Pooling | None, *, name: str) -> TwoTowers:
         """`words` is `images` again, or a checkpoint of its own with its `pooling`."""
@@ -45,8 +53,12 @@ class Loader:
 
         device, precision = encoders.chosen_device(self.choice.device, self.choice.threads), self.choice.in_torch
         if pooling is None:
-            return encoders.load_dual_encoder(images, device=device, model_name=name, precision=precision)
-        return encoders.load_two_towers(images, words, pooling=pooling, device=device, model_name=name, precision=precision)
+            return encoders.load_dual_encoder(
+                images, device=device, model_name=name, precision=precision, compiling=self._compiling
+            )
+        return encoders.load_two_towers(
+            images, words, pooling=pooling, device=device, model_name=name, precision=precision, compiling=self._compiling
+        )
 
     def image_tower(self, checkpoint: Checkpoint, *, name: str) -> PictureTower:
         found = self._exported(("images", checkpoint, None))
@@ -57,7 +69,9 @@ class Loader:
         from model_service import encoders  # noqa: PLC0415 - as above
 
         device = encoders.chosen_device(self.choice.device, self.choice.threads)
-        return encoders.load_image_tower(checkpoint, device=device, model_name=name, precision=self.choice.in_torch)
+        return encoders.load_image_tower(
+            checkpoint, device=device, model_name=name, precision=self.choice.in_torch, compiling=self._compiling
+        )
 
     def segmenter(self, checkpoint: Checkpoint, *, max_segments: int, min_score: float) -> Segmenter:
         found = self._exported(("segments", checkpoint, None))
@@ -69,6 +83,14 @@ class Loader:
 
         device, precision = encoders.chosen_device(self.choice.device, self.choice.threads), self.choice.in_torch
         return segmenter.load(checkpoint, device=device, max_segments=max_segments, min_score=min_score, precision=precision)
+
+    @property
+    def _compiling(self) -> Compiling | None:
+        if not self.choice.compiles:
+            return None
+        from model_service.compiling import Compiling  # noqa: PLC0415 - as above
+
+        return Compiling(self.models_dir / "compiled", self.largest_batch)
 
     @property
     def _threads(self) -> ThreadBudget:

@@ -69,6 +69,8 @@ class Choice:
     device: str
     threads: int
     precisions: tuple[Precision, ...]
+    compiles: bool = False
+    """Whether torch, where it is used, compiles what it then computes faster."""
 
     @property
     def exported(self) -> bool:
@@ -91,7 +93,8 @@ def chosen(settings: ModelSettings, machine: Machine | None = None) -> Choice:
     device = wanted_device if wanted_device != "auto" else "cuda" if machine.cuda and _may_use_cuda(settings) else "cpu"
     runtime = _runtime(settings, machine, device)
     threads = settings.model_threads or usable_cores()
-    return Choice(runtime, device, threads, _precisions(settings.model_precision, runtime, device, machine))
+    compiles = settings.model_compile == "on" or (settings.model_compile == "auto" and device.startswith("cuda"))
+    return Choice(runtime, device, threads, _precisions(settings.model_precision, runtime, device, machine), compiles)
 
 
 def _may_use_cuda(settings: ModelSettings) -> bool:

@@ -32,6 +32,9 @@ class ModelSettings(PictureSettings):
     model_precision: Literal["auto", "int8", "bf16", "fp32"] = Field(
         default="auto", description="least exact numbers to compute in, where the vectors stay as good; `auto`: the fastest such"
     )
+    model_compile: Literal["auto", "on", "off"] = Field(
+        default="auto", description="whether torch compiles models, where they are then faster; `auto`: on a CUDA GPU"
+    )
     images_dir: Path = Field(default=Path("images"), description="the watched folder")
     hub_timeout_s: float = Field(default=3.0, gt=0, description="how long to wait for the model hub before going on without it")
     model_threads: int = Field(
@@ -49,7 +52,7 @@ class ModelSettings(PictureSettings):
     max_segments: int = Field(default=20, ge=0, le=100, description="most segments kept of a picture")
     segment_min_score: float = Field(default=0.25, ge=0, le=1, description="least confidence of a segment")
 
-    @field_validator("model_runtime", "model_precision", mode="before")
+    @field_validator("model_runtime", "model_precision", "model_compile", mode="before")
     @classmethod
     def _lower_choice(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
