@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.e2e.product import free_port
+from tests.ports import free_port
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import socket
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from core.file_cache import FileCache
 from core.images.bucket import ImageBucket
 from core.images.places import BucketPlace
 from core.images.signing import Keys, signed
+from tests.ports import free_port
 
 KEYS = Keys("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "us-east-1")
 
@@ -33,8 +33,7 @@ class FakeS3:
         self._serving = serving
         self.requests: list[tuple[str, str]] = []
         self.refusing: int | None = None
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self._server: Any = None
         self._thread: threading.Thread | None = None
 

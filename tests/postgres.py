@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -13,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tests.ports import free_port
 
 _HOMES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 _USER = "postgres"
@@ -96,7 +97,7 @@ def postgres_server() -> Iterator[PostgresServer]:
             "-N",
         ]
         subprocess.run(making, check=True, stdout=subprocess.DEVNULL, **_as_user())
-        server = PostgresServer(folder, _free_port())
+        server = PostgresServer(folder, free_port())
         server.start()
         try:
             yield server
@@ -125,9 +126,3 @@ def _bin() -> Path:
 def _as_user() -> dict[str, Any]:
     """PostgreSQL refuses to run as root."""
     return {"user": _USER, "group": _USER, "extra_groups": []} if os.geteuid() == 0 else {}
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

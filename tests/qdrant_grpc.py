@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -13,6 +12,7 @@ from qdrant_client import grpc as wire
 from qdrant_client import models
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
+from tests.ports import free_ports
 from tests.qdrant_rest import TITLE, VERSION, RestQdrant, serving_rest
 
 _DONE = wire.UpdateResult(operation_id=1, status=wire.UpdateStatus.Completed)
@@ -172,28 +172,15 @@ def _filter(request: Any) -> models.Filter | None:
 @asynccontextmanager
 async def qdrant_grpc(*, api_key: str | None = None, grpc_version: str = VERSION) -> AsyncIterator[str]:
     """A server that speaks REST, and gRPC on the next port; yields the URL of the first."""
-    qdrant, port = RestQdrant(api_key=api_key), _two_free_ports()
+    qdrant, (port, of_grpc) = RestQdrant(api_key=api_key), free_ports(2)
     server = grpc.aio.server(interceptors=[KeyCheck(api_key)])
     wire.add_QdrantServicer_to_server(Root(grpc_version), server)
     wire.add_CollectionsServicer_to_server(Collections(qdrant), server)
     wire.add_PointsServicer_to_server(Points(qdrant), server)
-    server.add_insecure_port(f"127.0.0.1:{port + 1}")
+    server.add_insecure_port(f"127.0.0.1:{of_grpc}")
     await server.start()
     try:
         async with serving_rest(qdrant, port) as url:
             yield url
     finally:
         await server.stop(grace=None)
-
-
-def _two_free_ports() -> int:
-    """The first of two neighbours."""
-    for _ in range(50):
-        with ExitStack() as stack:
-            port: int = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
-            try:
-                stack.enter_context(socket.create_server(("127.0.0.1", port + 1)))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError("no two neighbouring ports are free")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,15 +14,11 @@ from typing import Any, Self
 
 import httpx
 
+from tests.ports import free_port
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 MAKE_RUN = ("make", "--no-print-directory", "run")
 PYTHON_STANDALONE = (sys.executable, "-m", "standalone")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for(what: str, check: Callable[[], Any], *, timeout_s: float, every_s: float = 0.05) -> Any:

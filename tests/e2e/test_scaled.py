@@ -16,7 +16,8 @@ import pytest
 from core.sql.place import DatabasePlace
 from tests.buckets import FakeS3
 from tests.checkpoints import synthetic_picture
-from tests.e2e.product import free_port, wait_for
+from tests.e2e.product import wait_for
+from tests.ports import free_port
 from tests.queue.rig import Process, Redis, why_not
 from tests.unit.deploy.test_dockerfile import MODULES
 from tests.unit.deploy.test_scale import OURS, SECRETS, environment, target_of

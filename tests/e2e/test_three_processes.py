@@ -16,7 +16,8 @@ import httpx
 import pytest
 
 from tests.checkpoints import synthetic_picture
-from tests.e2e.product import REPOSITORY, free_port, wait_for
+from tests.e2e.product import REPOSITORY, wait_for
+from tests.ports import free_port
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 

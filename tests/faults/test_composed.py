@@ -17,8 +17,9 @@ import pytest
 from core.errors import VectorsUnavailable
 from core.vectors.server import ServerStore
 from tests.e2e.agreement import disagreements
-from tests.e2e.product import REPOSITORY, free_port, wait_for
+from tests.e2e.product import REPOSITORY, wait_for
 from tests.faults.rig import QUICK, some_picture, under_test
+from tests.ports import free_port
 from tests.ram import ram_folder
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]

@@ -18,7 +18,8 @@ from typing import Any, Self
 import httpx
 import psycopg
 
-from tests.e2e.product import REPOSITORY, free_port, wait_for
+from tests.e2e.product import REPOSITORY, wait_for
+from tests.ports import free_port
 
 QUICK = {
     "SETTLE_S": "0.3",

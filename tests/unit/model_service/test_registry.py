@@ -14,6 +14,7 @@ from core.schemas import SegmentMode
 from model_service import registry
 from model_service.settings import ModelSettings
 from model_service.weights import NotFetched, Weights
+from tests.ports import free_port
 from tests.unit.model_service.checkpoints import projection, tiny_bert, tiny_clip, tiny_onnx, tiny_resnet
 
 CLIP, RESNET = "openai/clip-vit-base-patch32", "microsoft/resnet-50"
@@ -23,9 +24,7 @@ COMMIT = "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268"
 @pytest.fixture(autouse=True)
 def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache, and a hub at a closed port."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -28,6 +27,7 @@ from core.schemas import (
     TextEmbeddings,
 )
 from core.web import json_answer
+from tests.ports import free_ports
 
 DIM = 4
 PICTURE = b"a picture"
@@ -205,15 +205,6 @@ async def _broken_off(request: web.Request, *, begun: bool) -> web.StreamRespons
 
 def _problem(status: int, code: str, headers: dict[str, str]) -> web.Response:
     return web.json_response({"code": code, "detail": code}, status=status, headers=headers)
-
-
-def free_ports(count: int) -> list[int]:
-    """That nobody listens on, all of them different."""
-    bound = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [one.getsockname()[1] for one in bound]
-    for one in bound:
-        one.close()
-    return ports
 
 
 class Ward:

@@ -22,7 +22,8 @@ from core.replicas.models import ReplicatedModels
 from searchsvc.app import create_app
 from searchsvc.settings import SearchSettings
 from tests.fakes import FakeCatalog, FakeVectorStore, picture
-from tests.unit.core.replicas.fakes import Ailment, free_ports, ward
+from tests.ports import free_ports
+from tests.unit.core.replicas.fakes import Ailment, ward
 
 pytestmark = pytest.mark.timeout(120)
 

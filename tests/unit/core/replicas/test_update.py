@@ -22,7 +22,7 @@ from model_service.draining import serve
 from model_service.parts import Parts
 from model_service.settings import ModelSettings
 from tests.fakes import picture
-from tests.unit.core.replicas.fakes import free_ports
+from tests.ports import free_ports
 from tests.unit.model_service.fakes import fake_parts
 from tests.unit.watcher.fakes import House
 from watcher.app import running_watcher

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -18,6 +17,7 @@ from core.ports import Match, Point, VectorStore, Where
 from core.schemas import Space
 from core.vectors.server import ServerStore
 from core.vectors.storage import PLAIN, VectorStorage
+from tests.ports import free_port
 from tests.qdrant_grpc import qdrant_grpc
 from tests.qdrant_rest import qdrant_rest
 
@@ -44,12 +44,6 @@ CALLS: dict[str, Callable[[VectorStore], Awaitable[object]]] = {
     "count": lambda store: store.count(NAME),
     "flush": lambda store: store.flush(),
 }
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @asynccontextmanager
@@ -196,7 +190,7 @@ async def protocol_of(url: str, *, prefer_grpc: bool) -> str:
 async def test_a_grpc_server_that_went_away_is_unavailable(name: str) -> None:
     async with AsyncExitStack() as server:
         url = await server.enter_async_context(qdrant_grpc())
-        async with ServerStore(url, timeout_s=1.0) as store:
+        async with ServerStore(url, timeout_s=5.0) as store:
             await store.ensure(SPACE)
             await server.aclose()
             with pytest.raises(VectorsUnavailable):
