@@ -20,6 +20,9 @@ _BROKEN = {11, 26}
 RESTORING = ".restoring"
 """In DATA_DIR while a backup is put back."""
 
+MOVING = ".moving"
+"""In DATA_DIR while what was moved there counts in one file and not yet in the other."""
+
 Rescue = Callable[[Path, sqlite3.Connection], str]
 """Bring what can be read in this folder into a new database. Returns, for people, what came of it. May be called again after a crash."""
 
@@ -30,6 +33,10 @@ class NewerRelease(ImageSearchError):
 
 class RestoreBrokenOff(ImageSearchError):
     """Half of what lies there is from a backup; nobody may start on it."""
+
+
+class MoveBrokenOff(ImageSearchError):
+    """One file there was moved, and the other was not; nobody may start on it."""
 
 
 class KeptDatabase:
@@ -47,10 +54,12 @@ class KeptDatabase:
         self._seal = Seal(path.with_name(f"{path.name}.seal"))
 
     def open(self, rescue: Rescue, *, keep: int) -> SqliteConnection:
-        """Repaired where it is damaged: set aside, made anew, and told. Raises NewerRelease, RestoreBrokenOff, sqlite3.Error, OSError."""
+        """Repaired where it is damaged: set aside, made anew, and told. Raises NewerRelease, RestoreBrokenOff, MoveBrokenOff, sqlite3.Error."""
         files.make_folder(self.path.parent)
         if (self.path.parent / RESTORING).exists():
             raise RestoreBrokenOff("a restore of DATA_DIR was broken off: run it again (make restore), it goes on where it ended")
+        if (self.path.parent / MOVING).exists():
+            raise MoveBrokenOff("a move into DATA_DIR was broken off: run it again (make move-state)")
         wound, aside = self.wound(), damage.begun(self.path)
         if wound is not None:
             aside = [*aside, self._set_aside()]

@@ -20,7 +20,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _WHAT = "the ledger"
-_WATCH = "imagesearch watch"
+WATCH = "imagesearch watch"
+"""The lock of whoever notices."""
+
 _FIRST_LOOK_S = 0.02
 _LONGEST_LOOK_S = 0.5
 _HOLD_PATIENCE_S = 60.0
@@ -58,7 +60,7 @@ class SharedLedger:
     @asynccontextmanager
     async def watch(self) -> AsyncIterator[Watch | None]:
         async with PostgresSession(self._place, name="watch", what=_WHAT, durable=False) as session:
-            taken = await session.run(lambda connection: connection.try_lock(_WATCH))
+            taken = await session.run(lambda connection: connection.try_lock(WATCH))
             yield Watch(_WatchLedger(session, self.now), session.lost) if taken else None
 
     @asynccontextmanager

@@ -1,0 +1,1 @@
+"""`make move-state`: ledger and ratings from SQLite to PostgreSQL, or back, row by row, in one transaction."""
