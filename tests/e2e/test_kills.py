@@ -17,7 +17,7 @@ from tests.checkpoints import synthetic_picture
 from tests.e2e.agreement import disagreements
 from tests.e2e.product import Product, wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.serial, pytest.mark.timeout(900)]
 
 IMAGES = 400
 KILLS_WHILE_INGESTING = 20

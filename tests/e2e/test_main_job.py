@@ -14,7 +14,7 @@ from tests.checkpoints import synthetic_picture
 from tests.e2e.agreement import disagreements
 from tests.e2e.product import MAKE_RUN, Product, wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.e2e, pytest.mark.serial, pytest.mark.timeout(420)]
 
 COLOURS = ("red", "green", "blue", "yellow")
 SHAPES = ("circle", "square")

@@ -20,7 +20,7 @@ from tests.e2e.product import Product
 from tests.load.clients import ACCEPTED, REFUSED, Answer, Crowd, percentile
 from tests.load.held import Held, held, watched
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.serial]
 
 _SEED = int(os.environ.get("LOAD_SEED", random.SystemRandom().randrange(10**6)))
 _LONGEST_S = 5.0

@@ -22,6 +22,7 @@ WORKERS = 3
 IN_FLIGHT = int(QUICK["INGEST_CONCURRENCY"])
 
 pytestmark = [
+    pytest.mark.serial,
     pytest.mark.e2e,
     pytest.mark.timeout(1800),
     pytest.mark.skipif(why_not() is not None, reason=str(why_not())),

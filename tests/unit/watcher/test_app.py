@@ -29,6 +29,7 @@ async def test_pictures_that_were_there_before_are_indexed(house: House) -> None
     assert set(house.embedder.analysed.values()) == {1}
 
 
+@pytest.mark.serial
 async def test_a_new_file_is_searchable_within_half_a_second(house: House) -> None:
     async with house.running() as watcher:
         await until(lambda: bool(house.store.points))

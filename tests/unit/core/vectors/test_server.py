@@ -190,7 +190,7 @@ async def protocol_of(url: str, *, prefer_grpc: bool) -> str:
 async def test_a_grpc_server_that_went_away_is_unavailable(name: str) -> None:
     async with AsyncExitStack() as server:
         url = await server.enter_async_context(qdrant_grpc())
-        async with ServerStore(url, timeout_s=5.0) as store:
+        async with ServerStore(url, timeout_s=20.0) as store:
             await store.ensure(SPACE)
             await server.aclose()
             with pytest.raises(VectorsUnavailable):
