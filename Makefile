@@ -9,7 +9,7 @@ NEEDED := $(STAMP)$(if $(LEAN),-lean)
 COMPOSE := docker compose$(if $(SCALE), --project-name imagesearch-scale --file docker-compose.scale.yml)
 
 .DEFAULT_GOAL := help
-.PHONY: backup restore move-vectors help run worker test test-long lint build bench lock images up down clean
+.PHONY: backup restore move-vectors move-state help run worker test test-long lint build bench lock images up down clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -71,6 +71,9 @@ restore: $(NEEDED) ## put a backup back, while it does not run (FROM=folder; PIC
 
 move-vectors: $(NEEDED) ## copy all vectors to another home, while it does not run (TO=edge or a server's URL; REPLACE=1: remove what is there)
 	@$(BIN)/python -m standalone.moves --to "$(TO)" $(if $(REPLACE),--replace)
+
+move-state: $(NEEDED) ## copy ledger and ratings to another home, while it does not run (TO=sqlite or postgresql://...; REPLACE=1: remove what is there)
+	@$(BIN)/python -m standalone.moves.state --to "$(TO)" $(if $(REPLACE),--replace)
 
 lock: $(STAMP) ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --python-version 3.11 \
