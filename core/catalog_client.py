@@ -25,6 +25,8 @@ from core.schemas import (
     FailurePage,
     ImageRecord,
     ImageStates,
+    ImportAnswer,
+    ImportRequest,
     IngestionStatus,
     ModelsAction,
     ModelsCourse,
@@ -36,6 +38,7 @@ from core.schemas import (
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _SEGMENT_TIMEOUT_S = 120.0
+_IMPORT_TIMEOUT_S = 120.0
 MOST_HINTS = 200
 MOST_STATES = 1000
 
@@ -125,6 +128,9 @@ class CatalogClient:
             return SEGMENTS.validate_json(answer)
         except ValidationError:
             raise _not_understood() from None
+
+    async def take_embeddings(self, request: ImportRequest) -> ImportAnswer:
+        return _parsed(ImportAnswer, await self._call("POST", "/v1/embeddings", body=request, timeout_s=_IMPORT_TIMEOUT_S))
 
     async def models(self) -> ModelsCourse:
         return _parsed(ModelsCourse, await self._call("GET", "/v1/models"))

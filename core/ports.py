@@ -16,6 +16,8 @@ from core.schemas import (
     ImageAnalysis,
     ImageRecord,
     ImageStates,
+    ImportAnswer,
+    ImportRequest,
     IngestionStatus,
     ModelsAction,
     ModelsCourse,
@@ -370,6 +372,12 @@ class Catalog(Protocol):
 
     async def resegment(self, image_id: str, mode: SegmentMode) -> list[Segment]:
         """Segment the picture again, replace its segment points, and return the segments. Raises NotFound, ImageRejected."""
+        ...
+
+    async def take_embeddings(self, request: ImportRequest) -> ImportAnswer:
+        """Have pictures that lie there found by vectors that were made elsewhere. What was taken before is `known`; of the rest, some are
+        embedded here first and compared. Raises InvalidRequest where they differ, or of other models; Conflict while models change.
+        """
         ...
 
     async def models(self) -> ModelsCourse:

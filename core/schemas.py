@@ -13,7 +13,17 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StrictBool,
+    StrictInt,
+    WithJsonSchema,
+)
 
 from core.errors import Reason
 
@@ -25,6 +35,22 @@ BBox = tuple[float, float, float, float]
 
 CONTENT_HASH_PATTERN = r"^[0-9a-f]{64}$"
 ImageId = Annotated[str, Field(pattern=CONTENT_HASH_PATTERN, description="SHA-256 of the file's bytes, hexadecimal")]
+
+
+MOST_GIVEN = 500
+"""Pictures whose vectors are given in one request."""
+
+
+def _storable(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be Unicode text without lone surrogates") from None
+    return value
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+StoredPath = Annotated[Text, Field(min_length=1, max_length=4096)]
 
 
 def _decode_vector(value: Any) -> Any:
@@ -98,7 +124,7 @@ class ModelsInfo(Wire):
 
 
 class Embedding(Wire):
-    collection: str
+    collection: Text
     vector: WireVector
 
 
@@ -106,14 +132,14 @@ class MaskRle(Wire):
     """COCO compressed RLE, column-major. `size` is [height, width], at most 640 on the long side: scale it to the picture."""
 
     size: tuple[int, int]
-    counts: str
+    counts: Text
 
 
 class Segment(Wire):
     """One instance mask found in a picture."""
 
     n: int = Field(ge=0, description="its number within the picture")
-    label: str
+    label: Text
     score: float = Field(ge=0, le=1)
     bbox: BBox
     area: float = Field(ge=0, le=1, description="the mask's share of the picture")
@@ -171,6 +197,60 @@ class ImageAnalysis(Wire):
     fingerprint: str = Field(description="of the models that made it, as in `ModelsInfo`")
     embeddings: tuple[Embedding, ...]
     segments: tuple[AnalysedSegment, ...] = ()
+
+
+class GivenEmbeddings(Wire):
+    """What was made of one picture elsewhere: its vectors alone, or with `fingerprint` all that those models found in it."""
+
+    image_id: ImageId | None = None
+    path: StoredPath | None = Field(default=None, description="relative to the watched folder; either this or `image_id`")
+    fingerprint: Text = Field(
+        default="", max_length=64, description="of the models that made all of it, regions included; empty of single vectors"
+    )
+    embeddings: tuple[Embedding, ...] = Field(max_length=16, description="of the whole picture, one a space")
+    segments: tuple[AnalysedSegment, ...] = Field(default=(), max_length=1000)
+
+
+class ImportOutcome(StrEnum):
+    """What became of one picture's given vectors."""
+
+    INDEXED = "indexed"
+    FOUND = "found"
+    KNOWN = "known"
+    UNKNOWN = "unknown"
+    BUSY = "busy"
+    REFUSED = "refused"
+
+
+class ImportResult(Wire):
+    """In the order in which they were given."""
+
+    outcome: ImportOutcome = Field(
+        description=(
+            "`indexed`: all is there; `found`: it is found by the given vectors, and the rest follows by itself; `known`: it was found "
+            "before; `unknown`: no such picture lies there (yet); `busy`: ask again; `refused`: see `detail`"
+        )
+    )
+    image_id: ImageId | None = None
+    detail: str | None = None
+
+
+class ImportRequest(Wire):
+    """Vectors made elsewhere, of pictures that lie here."""
+
+    given: tuple[GivenEmbeddings, ...] = Field(min_length=1, max_length=MOST_GIVEN)
+    checks: StrictInt = Field(
+        default=1, ge=1, le=32, description="pictures drawn of those to be written, which the models embed first, to compare"
+    )
+    whole_alone: StrictBool = Field(
+        default=False, description="regions are not looked for later; needs a vector for each space of the models that answer"
+    )
+
+
+class ImportAnswer(Wire):
+    results: tuple[ImportResult, ...]
+    checked: int = Field(description="pictures whose vectors were compared with what the models make of them")
+    least_agreement: float | None = Field(default=None, description="the lowest cosine among those")
 
 
 class TextEmbeddings(Wire):

@@ -26,7 +26,7 @@ _COMMANDS: dict[str, tuple[type[Command], str]] = {
     "search": (Search, "find pictures by words, by pictures, by what was found, or by all together"),
     "add": (Add, "send pictures and folders to the watched folder"),
     "backfill": (Backfill, "bring millions of pictures from a folder, a bucket or a manifest, and go on after anything"),
-    "embeddings": (Embeddings, "take the vectors of all pictures out"),
+    "embeddings": (Embeddings, "take the vectors of all pictures out, or bring such as were made elsewhere"),
     "status": (Status, "how far the folder is, which models answer, what failed"),
     "models": (Models, "which models answer; stop, resume or revert a change of them"),
     "rate": (Rate, "say what you think of the last search, or of one of its hits"),

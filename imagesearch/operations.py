@@ -12,14 +12,23 @@ from typing import Literal, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from core.schemas import BBox, FailurePage, ImageStates, ModelsCourse
+from core.schemas import BBox, FailurePage, GivenEmbeddings, ImageStates, ImportAnswer, ModelsCourse
 from imagesearch.adding import Adding
 from imagesearch.errors import Unintelligible
 from imagesearch.pictures import Picture, gathered, read
 from imagesearch.question import DEFAULT_TOP_K, Example, Filter, Question
 from imagesearch.results import Added, OnProgress
 from imagesearch.steps import Retrying, Send, Steps, exchange, work
-from searchsvc.schemas import EmbeddingsPage, FeedbackAnswer, ImageView, NoticesAnswer, SegmentsAnswer, StatusAnswer, UploadAnswer
+from searchsvc.schemas import (
+    AnalysesPage,
+    EmbeddingsPage,
+    FeedbackAnswer,
+    ImageView,
+    NoticesAnswer,
+    SegmentsAnswer,
+    StatusAnswer,
+    UploadAnswer,
+)
 from searchsvc.search_schema import CompareAnswer, MatchView, Scope, SearchAnswer
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -197,6 +206,24 @@ class Operations:
         query = {"limit": str(limit), "segments": str(segments).lower()}
         query |= {name: value for name, value in (("model", model), ("cursor", cursor)) if value is not None}
         return self._answer(EmbeddingsPage, Send("GET", f"{API}/embeddings", query=query))
+
+    def analyses(self, *, cursor: str | None = None, limit: int = 20, fingerprint: str | None = None) -> Steps[AnalysesPage]:
+        """A page of all that the models found in the pictures, as `import_embeddings` takes it elsewhere. Pass its fingerprint with its
+        cursor: Conflict where other models answer by then. Needs the API key wherever writing needs one.
+        """
+        query = {"limit": str(limit)}
+        query |= {name: value for name, value in (("fingerprint", fingerprint), ("cursor", cursor)) if value is not None}
+        return self._answer(AnalysesPage, Send("GET", f"{API}/analyses", query=query))
+
+    def import_embeddings(
+        self, given: Sequence[GivenEmbeddings], *, checks: int = 1, whole_alone: bool = False
+    ) -> Steps[ImportAnswer]:
+        """Have pictures that lie there found by vectors that were made elsewhere; up to 500, and 1 MiB as JSON.
+
+        Some are embedded there first, and compared: Refused, and nothing is taken, where they differ.
+        """
+        body = {"given": [one.model_dump(mode="json") for one in given], "checks": checks, "whole_alone": whole_alone}
+        return self._answer(ImportAnswer, Send("POST", f"{API}/embeddings", json=body))
 
     def segments(self, image_id: str) -> Steps[SegmentsAnswer]:
         """The regions that were found in an image."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -15,23 +15,45 @@ from searchsvc.schemas import EmbeddingsPage
 if TYPE_CHECKING:
     from pyarrow import Schema, Table
 
+
+class _Page(Protocol):
+    @property
+    def cursor(self) -> str | None: ...
+
+
 _CURSOR, _COLLECTION = b"imagesearch.cursor", b"imagesearch.collection"
 
 
-class Parts:
+PageT = TypeVar("PageT", bound=_Page)
+PageT_contra = TypeVar("PageT_contra", contravariant=True)
+
+
+class Form(Protocol[PageT_contra]):
+    """How pages become tables. `name` is of what made them, to be asked for by as they go on."""
+
+    def name(self, page: PageT_contra) -> str: ...
+
+    def rows(self, page: PageT_contra) -> int: ...
+
+    def schema(self, page: PageT_contra) -> Schema: ...
+
+    def table(self, page: PageT_contra) -> Table: ...
+
+
+class Parts(Generic[PageT]):
     """Memory holds a page, whatever a part holds. Raises ImportError where pyarrow is not installed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, form: Form[PageT]) -> None:
         if find_spec("pyarrow") is None:
             raise ImportError("Parquet needs pyarrow, which is not installed: pip install '.[parquet]', or make build")
-        self._folder = folder
+        self._folder, self._form = folder, form
         folder.mkdir(parents=True, exist_ok=True)
 
     def _files(self) -> list[Path]:
         return sorted(self._folder.glob("part-*.parquet"))
 
     def left_at(self) -> tuple[str, str] | None:
-        """Collection and cursor ('' at the end of all) behind the last part; None where there is none."""
+        """Name and cursor ('' at the end of all) behind the last part; None where there is none."""
         import pyarrow.parquet as pq  # noqa: PLC0415 - an extra
 
         if not (there := self._files()):
@@ -39,25 +61,41 @@ class Parts:
         told = pq.read_metadata(there[-1]).metadata
         return told[_COLLECTION].decode(), told[_CURSOR].decode()
 
-    def write(self, pages: Iterator[EmbeddingsPage]) -> int:
+    def write(self, pages: Iterator[PageT]) -> int:
         """A further part of these pages, which are not none. Returns its rows."""
         import pyarrow.parquet as pq  # noqa: PLC0415 - an extra
 
         page = next(pages)
         unfinished, rows = self._folder / ".unfinished", 0
-        with pq.ParquetWriter(unfinished, _schema(page.space.dim)) as writer:
+        with pq.ParquetWriter(unfinished, self._form.schema(page)) as writer:
             while True:
-                writer.write_table(_table(page))
-                rows += len(page.embeddings)
+                writer.write_table(self._form.table(page))
+                rows += self._form.rows(page)
                 following = next(pages, None)
                 if following is None:
                     break
                 page = following
-            writer.add_key_value_metadata({_COLLECTION: page.space.collection, _CURSOR: page.cursor or ""})
+            writer.add_key_value_metadata({_COLLECTION: self._form.name(page), _CURSOR: page.cursor or ""})
         with unfinished.open("rb") as written:
             os.fsync(written.fileno())  # or a power cut could leave the name without its content
         unfinished.rename(self._folder / f"part-{len(self._files()):05}.parquet")
         return rows
+
+
+class SingleVectors:
+    """A row a vector."""
+
+    def name(self, page: EmbeddingsPage) -> str:
+        return page.space.collection
+
+    def rows(self, page: EmbeddingsPage) -> int:
+        return len(page.embeddings)
+
+    def schema(self, page: EmbeddingsPage) -> Schema:
+        return _schema(page.space.dim)
+
+    def table(self, page: EmbeddingsPage) -> Table:
+        return _table(page)
 
 
 def _schema(dim: int) -> Schema:

@@ -7,14 +7,15 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel
 
-from core.schemas import CONTENT_HASH_PATTERN, FailurePage, ImageStates, ModelsCourse
-from searchsvc.embeddings import DEFAULT_EMBEDDINGS, MAX_EMBEDDINGS
+from core.schemas import CONTENT_HASH_PATTERN, FailurePage, ImageStates, ImportAnswer, ImportRequest, ModelsCourse
+from searchsvc.embeddings import DEFAULT_ANALYSES, DEFAULT_EMBEDDINGS, MAX_ANALYSES, MAX_EMBEDDINGS
 from searchsvc.facets import DEFAULT_FACET_VALUES, MAX_FACET_VALUES, FacetField, FacetsAnswer
 from searchsvc.feedback_export import ExportFormat
 from searchsvc.feedback_views import FeedbackRecord, FeedbackReport
 from searchsvc.forms import FILE, Json, form_schema
 from searchsvc.image_events import ImageEvents, ImageEventsAnswer, example
 from searchsvc.schemas import (
+    AnalysesPage,
     EmbeddingsPage,
     FeedbackAnswer,
     FeedbackRequest,
@@ -99,6 +100,13 @@ _EMBEDDINGS = (
         "how many",
     ),
     _parameter("segments", "query", {"type": "boolean", "default": False}, "also those of the segments"),
+)
+_ANALYSES = (
+    _EMBEDDINGS[1],
+    _parameter(
+        "limit", "query", {"type": "integer", "minimum": 1, "maximum": MAX_ANALYSES, "default": DEFAULT_ANALYSES}, "how many"
+    ),
+    _parameter("fingerprint", "query", {"type": "string"}, "of the page before"),
 )
 _EXPORTED = ("application/x-ndjson", "text/plain")
 
@@ -321,6 +329,35 @@ OPERATIONS: tuple[Operation, ...] = (
         parameters=_EMBEDDINGS,
         private=True,
         description="Pass the answer's collection as `model` with its `cursor`: 422 tells then that other models answer by now.",
+    ),
+    Operation(
+        "get",
+        f"{API}/analyses",
+        "images",
+        "exportAnalyses",
+        "All that the models found in the pictures, page by page, for an import elsewhere",
+        (Answer(200, "in a fixed order, which new pictures do not change", AnalysesPage),),
+        errors=(401, 409, 422, 503),
+        parameters=_ANALYSES,
+        private=True,
+        description="Each is what `POST /api/v1/embeddings` of an installation with the same models takes. Pass the answer's `fingerprint` "
+        "with its `cursor`: 409 tells then that other models answer by now.",
+    ),
+    Operation(
+        "post",
+        f"{API}/embeddings",
+        "images",
+        "importEmbeddings",
+        "Have pictures that lie in the watched folder, or the bucket, found by vectors that were made elsewhere",
+        (Answer(200, "what became of each", ImportAnswer),),
+        errors=(400, 401, 409, 413, 415, 422, 503, 507),
+        request=ImportRequest,
+        writes=True,
+        description="Of the pictures that are to be written some are embedded first, and compared: 422, and nothing is taken, where they "
+        "differ. With vectors of the whole picture alone, the rest is made later, after all other pictures. 409: the models are changing.",
+        examples=(
+            ("one", {"given": [{"path": "2024/a picture.jpg", "embeddings": [{"collection": "clip", "vector": "AAAAAA=="}]}]}),
+        ),
     ),
     Operation(
         "get",

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, StrictInt, StrictStr
 from core.schemas import (
     CONTENT_HASH_PATTERN,
     EngineState,
+    GivenEmbeddings,
     ImageId,
     ImageRecord,
     IngestionStatus,
@@ -108,6 +109,14 @@ class EmbeddingsPage(Wire):
     space: Space
     embeddings: tuple[EmbeddingView, ...]
     cursor: str | None = Field(description="asks for the next page of the same `model`; null where nothing follows")
+
+
+class AnalysesPage(Wire):
+    """All that the models found in some pictures, each as `POST /embeddings` takes it."""
+
+    fingerprint: str = Field(description="of the models that made it")
+    analyses: tuple[GivenEmbeddings, ...]
+    cursor: str | None = Field(description="asks for the next page; null where nothing follows")
 
 
 # --- operations ------------------------------------------------------------------------------------------------------

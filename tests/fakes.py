@@ -38,11 +38,16 @@ from core.schemas import (
     EngineState,
     Failure,
     FailurePage,
+    GivenEmbeddings,
     ImageAnalysis,
     ImageRecord,
     ImageState,
     ImageStateRecord,
     ImageStates,
+    ImportAnswer,
+    ImportOutcome,
+    ImportRequest,
+    ImportResult,
     IngestionStatus,
     ModelCard,
     ModelsAction,
@@ -341,6 +346,7 @@ class FakeCatalog:
     hinted: list[str] = field(default_factory=list)
     backfilled: list[str] = field(default_factory=list)
     resegmented: list[tuple[str, SegmentMode]] = field(default_factory=list)
+    given: list[GivenEmbeddings] = field(default_factory=list)
     course: ModelsCourse = field(default_factory=lambda: ModelsCourse(searched=None, profile=None))
     turned: list[ModelsAction] = field(default_factory=list)
     away: ImageSearchError | None = None
@@ -401,6 +407,17 @@ class FakeCatalog:
         self.resegmented.append((image_id, mode))
         mask = masks.encode(np.ones((4, 4), dtype=np.bool_))
         return [Segment(n=0, label="whole", score=0.9, bbox=(0, 0, 4, 4), area=1.0, mask=mask)]
+
+    async def take_embeddings(self, request: ImportRequest) -> ImportAnswer:
+        self._check()
+        self.given += request.given
+        lying = {path: record.image_id for record in self.records.values() for path in record.paths}
+        results = []
+        for record in request.given:
+            image_id = record.image_id or lying.get(record.path or "")
+            known = ImportOutcome.INDEXED if image_id in self.records else ImportOutcome.UNKNOWN
+            results.append(ImportResult(outcome=known, image_id=image_id))
+        return ImportAnswer(results=tuple(results), checked=request.checks, least_agreement=1.0)
 
     async def models(self) -> ModelsCourse:
         self._check()

@@ -19,6 +19,8 @@ from core.schemas import (
     FailurePage,
     ImageRecord,
     ImageStates,
+    ImportAnswer,
+    ImportRequest,
     IngestionStatus,
     ModelsAction,
     ModelsCourse,
@@ -30,6 +32,7 @@ from core.schemas import (
 )
 from watcher import locations, views
 from watcher.folder import is_temporary
+from watcher.importing import Importing
 from watcher.ingesting import Ingesting
 from watcher.locations import ASKED_FOR_PRIORITY, Admission, FileStat
 from watcher.noticing import Noticing
@@ -53,6 +56,7 @@ class FolderCatalog:
         """`repairs`: what this start, or an earlier one, had to mend."""
         self._parts = parts
         self._post = post
+        self._importing = Importing(parts)
         self._repairs = repairs
         self._max_image_bytes = max_image_bytes
         self._draining = False
@@ -184,6 +188,15 @@ class FolderCatalog:
             Segment(**{name: getattr(segment, name) for name in Segment.model_fields})
             for segment in await self._parts.worker.segment_again(image_id, mode)
         ]
+
+    async def take_embeddings(self, request: ImportRequest) -> ImportAnswer:
+        if self._post.folder_missing:
+            raise Unavailable("the pictures are out of reach")
+        answer = await self._importing.take(request)
+        self._parts.worker.wake()
+        self._post.note_write()
+        self._post.follow()
+        return answer
 
     async def models(self) -> ModelsCourse:
         return self._parts.models.course()

@@ -7,12 +7,22 @@ from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 from core import points
 from core.decoding import Decoder
 from core.errors import ImageRejected, ImageSearchError
 from core.ports import Embedder, Payload, Record, VectorStore
-from core.schemas import ImageAnalysis, Location, ModelsInfo, Priority, Segment, SegmentMode
+from core.schemas import (
+    AnalysedSegment,
+    Embedding,
+    ImageAnalysis,
+    Location,
+    ModelsInfo,
+    Priority,
+    Segment,
+    SegmentMode,
+)
 from watcher import jobs
 from watcher.jobs import Job, Outcome, Places
 from watcher.ledger import Ledger
@@ -92,9 +102,45 @@ class Ingest:
         made = await self._analyse(job, info, mode, Priority.QUERY)
         return made if shown is None else replace(made, segments=shown.segments)
 
+    async def given(
+        self,
+        job: Job,
+        embeddings: tuple[Embedding, ...],
+        segments: tuple[AnalysedSegment, ...],
+        *,
+        fingerprint: str,
+        detail: str | None = None,
+    ) -> Outcome:
+        """Write what was made elsewhere; what is told of the picture itself is read from it, and all of it decoded once.
+
+        `fingerprint` is that of the models that answer where nothing is lacking, else `jobs.GIVEN`. Raises ImageRejected, FileChanged.
+        """
+        content = await self.read(job.image_id)
+        loop = asyncio.get_running_loop()
+        facts = await loop.run_in_executor(self._readers, partial(self._decoder.facts, content.body, min_side=1))
+        made = ImageAnalysis(
+            content_hash=job.image_id,
+            width=facts.width,
+            height=facts.height,
+            format=facts.format,
+            taken_at=facts.taken_at,
+            location=Location(lat=facts.location.lat, lon=facts.location.lon) if facts.location else None,
+            fingerprint=fingerprint,
+            embeddings=embeddings,
+            segments=segments,
+        )
+        places = await self._ledger.run(jobs.places, job.image_id)
+        await self._write(made, places, content)
+        return Outcome(fingerprint, facts.width, facts.height, len(segments), places.version, detail)
+
+    async def withdraw(self, image_id: str, info: ModelsInfo) -> None:
+        """Of an image that these models refuse, nothing is found by what their collections hold of it."""
+        for space in info.spaces:
+            await self._vectors.delete(space.collection, points.of_image(image_id))
+
     async def _analyse(self, job: Job, info: ModelsInfo, mode: SegmentMode, priority: Priority) -> Ingested:
         with self._metrics.stage("read"):
-            content = await self._read(job.image_id)
+            content = await self.read(job.image_id)
         with self._metrics.stage("analyse"):
             analysis = await self._embedder.analyse(
                 content.body, segments=mode, priority=priority, fingerprint=info.fingerprint or None
@@ -131,8 +177,8 @@ class Ingest:
 
     # --- reading
 
-    async def _read(self, image_id: str) -> Verified:
-        """The image's bytes, from the first path that still has them."""
+    async def read(self, image_id: str) -> Verified:
+        """The image's bytes, from the first path that still has them. Raises FileChanged."""
         for path in (await self._ledger.run(jobs.places, image_id)).paths:
             content = await asyncio.get_running_loop().run_in_executor(self._readers, self._pictures.read, path, image_id)
             if content is not None:
@@ -180,7 +226,7 @@ class Ingest:
 
     async def _bring_up(self, seal: Payload, labels: list[str], info: ModelsInfo) -> None:
         """Add what points of an earlier layout lack. It costs no model: all of it is told by the points and by the file's header."""
-        content = await self._read(seal["image_id"])
+        content = await self.read(seal["image_id"])
         found = await asyncio.get_running_loop().run_in_executor(self._readers, self._decoder.location, content.body)
         location = Location(lat=found.lat, lon=found.lon) if found else None
         facts = points.PictureFacts(seal["width"], seal["height"], seal["taken_at"], location, labels)

@@ -67,6 +67,7 @@ class Ingesting:
 
     pictures: Pictures
     ledger: Ledger
+    embedder: Embedder
     vectors: VectorStore
     locks: ImageLocks
     metrics: IngestionMetrics
@@ -125,7 +126,7 @@ async def ingesting(
         await run_in(stack, worker.beat, "heartbeat")
         stack.push_async_callback(worker.drain, settings.shutdown_grace_s * 0.6)
         await run_in(stack, models.run, "models")
-        yield Ingesting(pictures, ledger, vectors, locks, metrics, models, ingest, worker, readers, recovered)
+        yield Ingesting(pictures, ledger, embedder, vectors, locks, metrics, models, ingest, worker, readers, recovered)
 
 
 def _limits(settings: WatcherSettings) -> WorkerLimits:

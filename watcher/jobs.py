@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
@@ -16,6 +17,10 @@ SUSPECT_PRIORITY = -1
 
 AGAIN_PRIORITY = -2
 """Pictures that other models settled before wait for all others: they can be found meanwhile."""
+
+
+GIVEN = ""
+"""Stands for the models' fingerprint of an image that is found by given vectors, in the ledger and in the payload: it seals nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class Outcome:
     height: int
     segments: int
     payload_version: int
+    detail: str | None = None
 
 
 def claim(connection: Connection, now: float, lease_s: float, *, new_alone: bool = False) -> Job | None:
@@ -78,6 +84,28 @@ def claim_pending(connection: Connection, image_id: str, now: float, lease_s: fl
         (image_id, above(new_alone=new_alone), now),
         now + lease_s,
     )
+
+
+def claim_given(connection: Connection, image_id: str, now: float, lease_s: float, *, settles: bool) -> Job | None:
+    """Take this very image if it is to be ingested and not found yet; with `settles` also one that is found by given vectors alone."""
+    return _take(
+        connection,
+        f"(SELECT image_id FROM images WHERE image_id = ? AND {_LACKING_GIVEN})",  # noqa: S608 - ours
+        (image_id, settles, GIVEN),
+        now + lease_s,
+    )
+
+
+_LACKING_GIVEN = "state = 'pending' AND orphaned_at IS NULL AND (indexed_at IS NULL OR (? AND fingerprint = ?))"
+
+
+def lacking_given(connection: Connection, image_ids: Sequence[str], *, settles: bool) -> list[str]:
+    """Those among these that `claim_given` would take."""
+    rows = connection.execute(
+        f"SELECT image_id FROM images WHERE image_id IN (SELECT value FROM json_each(?)) AND {_LACKING_GIVEN}",  # noqa: S608 - ours
+        (json.dumps(list(image_ids)), settles, GIVEN),
+    )
+    return [row["image_id"] for row in rows]
 
 
 def _take(connection: Connection, which: str, values: Sequence[object], lease_until: float) -> Job | None:
@@ -122,11 +150,12 @@ def complete(connection: Connection, job: Job, outcome: Outcome, now: float) -> 
     return _settle(
         connection,
         job,
-        f"{_ENDED}, priority = 0, reason = NULL, detail = NULL, failed_at = NULL, attempts = 0, crashes = 0, next_attempt_at = 0,"
+        f"{_ENDED}, priority = 0, reason = NULL, detail = ?, failed_at = NULL, attempts = 0, crashes = 0, next_attempt_at = 0,"
         " indexed_at = ?, fingerprint = ?, width = ?, height = ?, segments = ?, payload_version = ?, layout = ?",
         (
             outcome.fingerprint,
             ImageState.INDEXED.value,
+            outcome.detail,
             now,
             outcome.fingerprint,
             outcome.width,
@@ -135,6 +164,17 @@ def complete(connection: Connection, job: Job, outcome: Outcome, now: float) -> 
             outcome.payload_version,
             LAYOUT,
         ),
+    )
+
+
+def find_by_given(connection: Connection, job: Job, outcome: Outcome, now: float) -> bool:
+    """The image is found by vectors that were given, as one that other models indexed before is; what they lack is made after all others."""
+    return _settle(
+        connection,
+        job,
+        f"state = 'pending', priority = {AGAIN_PRIORITY}, next_attempt_at = 0, indexed_at = ?, fingerprint = '{GIVEN}', width = ?, height = ?,"
+        " segments = 0, payload_version = ?, layout = ?",
+        (now, outcome.width, outcome.height, outcome.payload_version, LAYOUT),
     )
 
 

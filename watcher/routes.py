@@ -7,12 +7,14 @@ from aiohttp import web
 from core.catalog_client import SEGMENTS, HintRequest, ModelsRequest, NoticeRequest, SegmentRequest, StatesRequest
 from core.errors import InvalidRequest
 from core.gate import Gate
-from core.schemas import Health
+from core.schemas import Health, ImportRequest
 from core.web import json_answer, make_application, metrics_route, read_json
 from watcher.catalog import FolderCatalog
 from watcher.metrics import IndexMetrics, IngestionMetrics, StatusMetrics
 
-_LARGEST_BODY = 1024 * 1024
+_LARGEST_BODY = 2 * 1024 * 1024
+"""Twice what the search service takes: it passes vectors on in words of its own."""
+
 _LARGEST_PAGE = 1000
 
 
@@ -59,6 +61,9 @@ class Routes:
         segments = await self._catalog.resegment(request.match_info["id"], asked.mode)
         return web.Response(body=SEGMENTS.dump_json(segments), content_type="application/json")
 
+    async def take_embeddings(self, request: web.Request) -> web.Response:
+        return json_answer(await self._catalog.take_embeddings(await read_json(request, ImportRequest)))
+
     async def models(self, _: web.Request) -> web.Response:
         return json_answer(await self._catalog.models())
 
@@ -97,6 +102,7 @@ def make_app(catalog: FolderCatalog, metrics: IngestionMetrics, index: IndexMetr
             web.get("/v1/images/{id}", routes.image),
             web.delete("/v1/images/{id}", routes.delete),
             web.post("/v1/images/{id}/segment", routes.segment),
+            web.post("/v1/embeddings", routes.take_embeddings),
             web.get("/v1/models", routes.models),
             web.post("/v1/models", routes.turn_models),
             web.get("/health/live", routes.live),

@@ -380,6 +380,8 @@ class Worker:
         log.warning("attempt_failed", image_id=job.image_id, attempt=attempts, reason=reason.value, retry_in_s=pause_s)
 
     async def _fail(self, job: Job, reason: Reason, detail: str, info: ModelsInfo) -> None:
+        if job.was_indexed:
+            await self._ingest.withdraw(job.image_id, info)
         if await self._ledger.run(jobs.reject, job, reason, detail, fingerprint=info.fingerprint, now=self._ledger.now()):
             self._metrics.note_failed(reason)
             path = await self._path(job)

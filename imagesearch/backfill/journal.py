@@ -184,14 +184,15 @@ class Journal:
                 [(reason, detail, number) for number, reason, detail in failures],
             )
 
-    def note_indexed(self, numbers: Sequence[int]) -> None:
+    def note_indexed(self, numbers: Sequence[int], *, how: str | None = None) -> None:
+        """`how` they came to be so is counted as well."""
         if not numbers:
             return
         with self._transaction():
             gone = self._sql.executemany(
                 "DELETE FROM rows WHERE number = ? AND state <> 'parked'", [(number,) for number in numbers]
             )
-            self._add(Counter(indexed=gone.rowcount))
+            self._add(Counter({"indexed": gone.rowcount, **({how: gone.rowcount} if how else {})}))
 
     def unpark(self) -> int:
         """What was given up is tried again, but for rows that name nothing. Returns how many."""

@@ -28,9 +28,10 @@ class Report:
     rows_per_s: float
     first_failures: tuple[Parked, ...]
     go_on: str
+    what: str = "Backfill"
 
     @classmethod
-    def of(cls, journal: Journal, *, source: str, ended: str | None, go_on: str) -> Report:
+    def of(cls, journal: Journal, *, source: str, ended: str | None, go_on: str, what: str = "Backfill") -> Report:
         counts, spent_s = journal.counts(), journal.spent_s
         indexed, parked = counts.get("indexed", 0), counts.get("parked", 0)
         return cls(
@@ -47,6 +48,7 @@ class Report:
             rows_per_s=round((indexed + parked) / spent_s, 2) if spent_s > 0 else 0.0,
             first_failures=tuple(journal.parked(_FIRST_FAILURES)),
             go_on=go_on,
+            what=what,
         )
 
     @property
@@ -62,7 +64,7 @@ class Report:
 
     def markdown(self) -> str:
         lines = [
-            f"# Backfill of {self.source}",
+            f"# {self.what} of {self.source}",
             "",
             self.ended or ("Everything was brought." if not self.left else "More is to come."),
             "",

@@ -26,6 +26,8 @@ class Kind(StrEnum):
     OBJECT = "object"
     LYING = "lying"
     """In the watched folder or bucket already: it is only noticed and followed."""
+    VECTOR = "vector"
+    """A picture that lies there, by its id or path, whose vectors are to be brought."""
     NONE = "none"
     """The row names nothing that could be brought."""
 
