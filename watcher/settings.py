@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from core.replicas.addresses import ModelAddresses
 from core.settings import FolderSettings
-from watcher.queue.place import SCHEMES, BrokerPlace, require_celery
+from watcher.queue.place import BrokerPlace, is_spoken, require_celery
 
 
 class WatcherSettings(ModelAddresses, FolderSettings):
@@ -64,8 +64,10 @@ class WatcherSettings(ModelAddresses, FolderSettings):
     @field_validator("broker_url")
     @classmethod
     def _spoken(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(SCHEMES):
-            raise ValueError("write redis://:password@host:6379/0 or amqp://user:password@host:5672/vhost")
+        if value is not None and not is_spoken(value):
+            raise ValueError(
+                "write redis://:password@host:6379/0 or amqp://user:password@host:5672/vhost; what is odd in a password as %2F and the like"
+            )
         return value
 
     @model_validator(mode="after")

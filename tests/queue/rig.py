@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -80,7 +81,13 @@ class Process:
         return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
 
-class Redis(Process):
+class BrokerServer(Process):
+    """`flush` makes it as new, `keys` tells how much stands where, `received` takes all tasks in a worker's order."""
+
+    url: str
+
+
+class Redis(BrokerServer):
     """Without a file: what it held is gone when it ends."""
 
     def __init__(self, log: Path) -> None:
@@ -108,6 +115,19 @@ class Redis(Process):
         with redis.Redis(port=self.port) as client:
             client.flushall()
 
+    def received(self) -> list[list[str]]:
+        """The arguments of all tasks, in the order in which a worker would take them."""
+        import redis
+
+        found = []
+        keys = ("imagesearch.ingest", "imagesearch.ingest\x06\x161", "imagesearch.ingest\x06\x162")
+        with redis.Redis(port=self.port) as client:
+            while (popped := client.brpop(keys, timeout=1)) is not None:
+                arguments, named, _ = json.loads(base64.b64decode(json.loads(popped[1])["body"]))
+                assert named == {}
+                found.append(arguments)
+        return found
+
     def keys(self) -> dict[str, int]:
         """How much stands under each key."""
         import redis
@@ -127,15 +147,22 @@ class Fleet:
     """A context manager: the stand-ins, the broker and the watcher run within it, and the workers that were started."""
 
     def __init__(
-        self, root: Path, database_url: str, *, latency_s: float = 0.005, environment: Mapping[str, str] | None = None
+        self,
+        root: Path,
+        database_url: str,
+        *,
+        latency_s: float = 0.005,
+        environment: Mapping[str, str] | None = None,
+        broker: BrokerServer | None = None,
     ) -> None:
+        """`broker`: one that runs already, and goes on; else a Redis of its own."""
         self.root = root
         self.images = root / "images"
         self.images.mkdir(parents=True)
         ports = {name: free_port() for name in ("qdrant", "model", "watcher")}
         self.urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
         self.database_url = database_url
-        self.redis = Redis(root / "redis.log")
+        self.broker = broker or Redis(root / "redis.log")
         self.environment = {
             **QUICK,
             "IMAGES_DIR": str(self.images),
@@ -143,7 +170,7 @@ class Fleet:
             "QDRANT_URL": self.urls["qdrant"],
             "MODEL_URL": self.urls["model"],
             "DATABASE_URL": database_url,
-            "BROKER_URL": self.redis.url,
+            "BROKER_URL": self.broker.url,
             **(environment or {}),
         }
         python = sys.executable
@@ -157,20 +184,32 @@ class Fleet:
         self.http = httpx.Client(trust_env=False, timeout=20)
 
     def __enter__(self) -> Self:
-        for process in (self.redis, self.qdrant, self.model, self.watcher):
+        self._own = [process for process in (self.broker, self.qdrant, self.model, self.watcher) if not process.is_running]
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def _start(self) -> None:
+        for process in self._own:
             process.start()
         for name in ("qdrant", "model"):
-            wait_for(
-                name, lambda name=name: self.answers(f"{self.urls[name]}{'/v1/models' if name == 'model' else ''}"), timeout_s=30
-            )
-        return self
+            url = f"{self.urls[name]}{'/v1/models' if name == 'model' else ''}"
+            wait_for(name, lambda url=url: self.answers(url), timeout_s=120)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.http.close()
-        running = [p for p in (*self.workers, self.watcher, self.model, self.qdrant, self.redis) if p.is_running]
+        running = [process for process in (*self._own, *reversed(self.workers)) if process.is_running]
         with ExitStack() as stack:
-            for process in reversed(running):
+            for process in running:
                 stack.callback(process.end, signal.SIGKILL)
+
+    @property
+    def redis(self) -> Redis:
+        assert isinstance(self.broker, Redis)
+        return self.broker
 
     def answers(self, url: str) -> bool:
         try:
@@ -211,7 +250,7 @@ class Fleet:
             wait_for(f"{count} indexed", lambda: self.indexed() >= count, timeout_s=timeout_s, every_s=0.05)
         except AssertionError as error:
             tails = "\n".join(f"--- {log.name}\n{log.read_text()[-1500:]}" for log in sorted(self.root.glob("*.log")))
-            raise AssertionError(f"{error}: {self.counts()} {self.redis.keys()} {len(self.rows())} tasks\n{tails}") from None
+            raise AssertionError(f"{error}: {self.counts()} {self.broker.keys()} {len(self.rows())} tasks\n{tails}") from None
 
     def rows(self) -> list[tuple[Any, ...]]:
         """Tasks that the ledger takes for sent."""

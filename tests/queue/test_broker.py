@@ -2,48 +2,37 @@
 
 from __future__ import annotations
 
-import base64
-import json
+import asyncio
+import os
 import re
+import signal
 from unittest import mock
 
 import pytest
 from pydantic import ValidationError
 
 from core.errors import Unavailable
-from tests.queue.rig import Redis, why_not
+from tests.queue.rabbit import Rabbit
+from tests.queue.rig import BrokerServer, why_not
 from watcher.queue import place as places
 from watcher.queue.place import BrokerPlace, QueueMissing
 from watcher.queue.tasks import Task
 from watcher.settings import WatcherSettings
 
+pytestmark = pytest.mark.timeout(400)  # a node of RabbitMQ starts in seconds, or in minutes where others want the cores
 needs_broker = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 DATABASE, QDRANT = "postgresql://user:hidden@database/imagesearch", "http://qdrant:6333"
 
 
-def received(redis: Redis) -> list[list[str]]:
-    """The arguments of all tasks, in the order in which a worker would take them."""
-    import redis as client_of
-
-    found = []
-    keys = ("imagesearch.ingest", "imagesearch.ingest\x06\x161", "imagesearch.ingest\x06\x162")
-    with client_of.Redis(port=redis.port) as client:
-        while (popped := client.brpop(keys, timeout=1)) is not None:
-            body = json.loads(base64.b64decode(json.loads(popped[1])["body"]))
-            assert body[1] == {}
-            found.append(body[0])
-    return found
-
-
 @needs_broker
-async def test_a_task_is_an_image_id_and_a_trace_and_the_most_urgent_comes_first(redis: Redis) -> None:
+async def test_a_task_is_an_image_id_and_a_trace_and_the_most_urgent_comes_first(server: BrokerServer) -> None:
     from watcher.queue.broker import Broker
 
-    async with Broker(BrokerPlace(redis.url)) as broker:
+    async with Broker(BrokerPlace(server.url)) as broker:
         sent = [Task("suspect", -1), Task("again", -2), Task("first", 0), Task("second", 0), Task("prompt", 1)]
         assert await broker.send(sent) == 5
         assert await broker.waiting() == 5
-        arguments = received(redis)
+        arguments = server.received()
         assert [image_id for image_id, _ in arguments] == ["prompt", "first", "second", "suspect", "again"]
         traces = [trace for _, trace in arguments]
         assert all(re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-03", trace) for trace in traces)
@@ -52,21 +41,59 @@ async def test_a_task_is_an_image_id_and_a_trace_and_the_most_urgent_comes_first
 
 
 @needs_broker
-async def test_a_broker_that_is_away_takes_nothing_and_the_same_sender_goes_on_when_it_is_back(redis: Redis) -> None:
+@pytest.mark.parametrize("server", ["redis", pytest.param("rabbitmq", marks=pytest.mark.long)], indirect=True)
+async def test_a_broker_that_is_away_takes_nothing_and_the_same_sender_goes_on_when_it_is_back(server: BrokerServer) -> None:
     from watcher.queue.broker import Broker
 
-    async with Broker(BrokerPlace(redis.url)) as broker:
+    async with Broker(BrokerPlace(server.url)) as broker:
         assert await broker.send([Task("one", 0)]) == 1
-        redis.end()
+        server.end(signal.SIGKILL)
         assert await broker.send([Task("two", 0)]) == 0
         with pytest.raises(Unavailable, match="the broker does not answer"):
             await broker.waiting()
-        redis.start()
-        assert await broker.waiting() == 0
+        server.start()
+        kept = await broker.waiting()  # RabbitMQ has a disk, which the tests' Redis has not
         assert await broker.send([Task("two", 0)]) == 1
-        redis.flush()
+        assert [image_id for image_id, _ in server.received()] == ["one", "two"][1 - kept :]
+        server.flush()
+        await broker.waiting()  # as every two seconds
         assert await broker.send([Task("three", 0)]) == 1
-        assert [image_id for image_id, _ in received(redis)] == ["three"]
+        assert [image_id for image_id, _ in server.received()] == ["three"]
+
+
+@needs_broker
+async def test_a_broker_that_hangs_is_noticed_and_goes_on_when_it_wakes(
+    server: BrokerServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from watcher.queue import broker as of
+
+    monkeypatch.setattr(of, "_SOCKET_TIMEOUT_S", 0.5)
+    async with of.Broker(BrokerPlace(server.url)) as broker:
+        assert await broker.send([Task("one", 0)]) == 1
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(60):
+                assert await broker.send([Task("two", 0)]) == 0
+                with pytest.raises(Unavailable):
+                    await broker.waiting()
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        async with asyncio.timeout(60):
+            while not await broker.send([Task("three", 0)]):
+                await asyncio.sleep(0.1)
+        assert {"one", "three"} <= {image_id for image_id, _ in server.received()}
+
+
+async def test_what_rabbitmq_refuses_by_its_own_word_is_told_without_the_password(rabbitmq: Rabbit) -> None:
+    from watcher.queue.broker import Broker
+
+    guests = {"hidden": "//", "guest": "/nowhere"}
+    for (password, vhost), said in zip(guests.items(), ("ACCESS_REFUSED", "vhost nowhere not found"), strict=True):
+        async with Broker(BrokerPlace(f"amqp://guest:{password}@127.0.0.1:{rabbitmq.port}{vhost}")) as broker:
+            with pytest.raises(Unavailable, match=f"the broker refuses: .*{said}") as refused:
+                await broker.waiting()
+            assert "hidden" not in str(refused.value)
+            assert await broker.send([Task("one", 0)]) == 0
 
 
 @needs_broker
@@ -89,9 +116,12 @@ def test_a_broker_without_shared_state_is_refused_at_the_start(missing: str) -> 
         WatcherSettings(broker_url="redis://:hidden@redis:6379/0", **shared)  # type: ignore[arg-type]
 
 
-def test_a_broker_that_nobody_speaks_is_refused_without_its_password() -> None:
+@pytest.mark.parametrize(
+    "url", ["kafka://:hidden@broker", "amqp://user:hid/hidden@broker:5672/", "amqp://:hidden@", "redis://:hidden@redis:port/0"]
+)
+def test_a_broker_that_nobody_speaks_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(ValidationError, match="write redis://") as refused:
-        WatcherSettings(broker_url="kafka://:hidden@broker", database_url=DATABASE, qdrant_url=QDRANT)
+        WatcherSettings(broker_url=url, database_url=DATABASE, qdrant_url=QDRANT)
     assert "hidden" not in str(refused.value)
 
 

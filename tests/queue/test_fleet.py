@@ -13,6 +13,7 @@ import pytest
 from core.sql.place import DatabasePlace
 from tests.e2e.product import wait_for
 from tests.fakes import image_id_of, picture
+from tests.queue.rabbit import Rabbit
 from tests.queue.rig import Fleet, why_not
 
 pytestmark = [
@@ -113,3 +114,27 @@ def test_all_workers_together_keep_to_the_rate(tmp_path: Path, database: Databas
 def _state(fleet: Fleet, image_id: str) -> str | None:
     answer = fleet.http.get(f"{fleet.urls['watcher']}/v1/images/{image_id}")
     return answer.json()["state"] if answer.status_code == 200 else None
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_pictures_are_ingested_over_rabbitmq_which_is_killed_and_started_again_and_loses_none(
+    tmp_path: Path, database: DatabasePlace, rabbitmq: Rabbit
+) -> None:
+    quick = {"INGEST_CONCURRENCY": "4"}
+    with Fleet(tmp_path / "fleet", database.url, latency_s=0.5, environment=quick, broker=rabbitmq) as fleet:
+        worker = fleet.add_worker()
+        add(fleet, *range(40))
+        fleet.wait_indexed(2, timeout_s=240)
+        rabbitmq.end(signal.SIGKILL)
+        wait_for("broker missed", lambda: "broker" in (fleet.status()["watcher"]["waiting_for"] or ""), timeout_s=120)
+        wait_for("ended in hand", lambda: fleet.counts().get("running") == 0, timeout_s=120)
+        rabbitmq.start()
+        fleet.wait_indexed(40, timeout_s=240)
+        assert max(fleet.calls().values()) == 1
+        assert fleet.counts() == {"pending": 0, "running": 0, "indexed": 40, "failed": 0}
+        wait_for("no task left", lambda: not rabbitmq.keys()["imagesearch.ingest"] and not fleet.rows(), timeout_s=120)
+        add(fleet, 1000)
+        fleet.wait_indexed(41, timeout_s=120)
+        assert worker.end() == 0
+        assert "guest:guest" not in worker.log.read_text() + fleet.watcher.log.read_text()

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
+from amqp.exceptions import MessageNacked
 from celery import Celery
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import OperationalError
@@ -27,6 +28,10 @@ worker's images are sent anew when their lease is over; until then nobody looks 
 
 _SOCKET_TIMEOUT_S = 10.0
 _CONNECT_TIMEOUT_S = 5.0
+_SENDER: dict[str, Any] = {"connect_timeout": _CONNECT_TIMEOUT_S, "heartbeat": 0}
+"""A sender that is idle beats for nobody, and RabbitMQ would cut it off for that; what hangs it notices by its time-outs."""
+
+_REFUSALS = frozenset({403, 406, 530})
 _LEVELS = 3
 _RETRY_AFTER_S = 1.0
 
@@ -99,14 +104,17 @@ class Broker:
     @contextmanager
     def _joined(self) -> Iterator[Any]:
         """A channel; another connection where the last one was lost. Raises Unavailable."""
-        if self._connection is None:
-            self._connection = self._app.connection_for_write(connect_timeout=_CONNECT_TIMEOUT_S)
+        is_new = self._connection is None
+        connection = self._connection or self._app.connection_for_write(**_SENDER, transport_options=_timeouts(self._place))
+        self._connection = connection
         try:
-            self._connection.connect()  # or `default_channel` would wait for it for ever
-            yield self._connection.default_channel
-        except (OperationalError, *self._connection.connection_errors, *self._connection.channel_errors) as error:
+            connection.connect()  # or `default_channel` would wait for it for ever
+            if is_new:  # what is sent to a queue that nobody made yet RabbitMQ takes, and drops
+                _queue(self._place)(connection.default_channel).queue_declare()
+            yield connection.default_channel
+        except (OperationalError, MessageNacked, *connection.connection_errors, *connection.channel_errors) as error:
             self._leave()
-            raise Unavailable("the broker does not answer now", retry_after_s=_RETRY_AFTER_S) from error
+            raise Unavailable(_why(error), retry_after_s=_RETRY_AFTER_S) from error
 
     def _leave(self) -> None:
         connection, self._connection = self._connection, None
@@ -124,6 +132,17 @@ def _urgency(place: BrokerPlace, priority: int) -> int:
     """What is new before the backfill, and suspects and what can be found already after it. On Redis 0 comes first, elsewhere last."""
     level = min(max(priority, -1), 1) + 1
     return _LEVELS - 1 - level if place.is_redis else level
+
+
+def _timeouts(place: BrokerPlace) -> dict[str, object]:
+    """Of who sends: a worker waits for its next task as long as that takes."""
+    return {} if place.is_redis else {"read_timeout": _SOCKET_TIMEOUT_S, "write_timeout": _SOCKET_TIMEOUT_S}
+
+
+def _why(error: BaseException) -> str:
+    """Without what RabbitMQ refuses by its own word (a login, a host, a queue that was made otherwise), it is away."""
+    refused = getattr(error, "reply_code", None) in _REFUSALS
+    return f"the broker refuses: {getattr(error, 'reply_text', '')}" if refused else "the broker does not answer now"
 
 
 def _transport(place: BrokerPlace) -> dict[str, object]:

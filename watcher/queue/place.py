@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from urllib.parse import urlsplit
 
 from core.errors import ImageSearchError
 
@@ -24,6 +25,15 @@ class BrokerPlace:
     @property
     def is_redis(self) -> bool:
         return self.url.startswith("redis")
+
+
+def is_spoken(url: str) -> bool:
+    """Whether it is the address of a broker of ours. A password with an odd character tears a URL apart."""
+    try:
+        parts = urlsplit(url)
+        return url.startswith(SCHEMES) and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def require_celery() -> None:
