@@ -116,11 +116,13 @@ def create_app(
     return app
 
 
-def _image_store(settings: SearchSettings) -> ImageStore:
+def _image_store(settings: SearchSettings, stack: AsyncExitStack) -> ImageStore:
     place = settings.bucket_place
     if place is not None:
         cache_bytes, link_endpoint = settings.images_cache_bytes, settings.images_link_endpoint
-        return bucket_of(place, data_dir=settings.data_dir, cache_bytes=cache_bytes, link_endpoint=link_endpoint)
+        bucket = bucket_of(place, data_dir=settings.data_dir, cache_bytes=cache_bytes, link_endpoint=link_endpoint)
+        stack.callback(bucket.close)
+        return bucket
     folder = ImageFolder(settings.images_dir)
     folder.remove_leftovers()
     return folder
@@ -172,7 +174,7 @@ async def _services(
     signer = TokenSigner(keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience, ttl_s=settings.jwt_ttl_s)
     decoder = decoder_of(settings, on_death=metrics.decoder_deaths.inc)
     pictures = PictureReader(decoder)
-    store = await loop.run_in_executor(writing, _image_store, settings)
+    store = await loop.run_in_executor(writing, _image_store, settings, stack)
     originals = Originals(store, link_lifetime_s=settings.images_link_s if settings.images_links == "presigned" else None)
     rooms = Rooms({"the ledger": settings.data_dir, "the vectors": settings.data_dir / "vectors"})
     uploads = Uploads(

@@ -19,6 +19,9 @@ from core.images.places import BucketPlace
 from core.images.signing import Keys, signed
 from tests.ports import free_port
 
+_PATIENCE_S = 60.0
+"""moto imports much at its first request."""
+
 KEYS = Keys("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "us-east-1")
 
 
@@ -33,6 +36,12 @@ class FakeS3:
         self._serving = serving
         self.requests: list[tuple[str, str]] = []
         self.refusing: int | None = None
+        self.denied: set[str] = set()
+        """Paths of addresses: `/bucket/key`."""
+        self.refusals = 0
+        """So many requests are answered with 503 yet."""
+        self._answering = threading.Event()
+        self._answering.set()
         self.port = free_port()
         self._server: Any = None
         self._thread: threading.Thread | None = None
@@ -43,7 +52,7 @@ class FakeS3:
 
     def __enter__(self) -> Self:
         self.come()
-        httpx.post(f"{self.endpoint}/moto-api/reset").raise_for_status()
+        httpx.post(f"{self.endpoint}/moto-api/reset", timeout=_PATIENCE_S).raise_for_status()
         self.requests.clear()
         return self
 
@@ -52,10 +61,27 @@ class FakeS3:
 
     def _answer(self, environ: dict[str, Any], start_response: Any) -> Any:
         self.requests.append((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
+        self._answering.wait()
+        if environ["PATH_INFO"].encode("latin-1").decode() in self.denied:
+            start_response("403 Forbidden", [("Content-Length", "0")])
+            return [b""]
+        if self.refusals:
+            self.refusals -= 1
+            start_response("503 Slow Down", [("Content-Length", "0")])
+            return [b""]
         if self.refusing is not None:
             start_response(f"{self.refusing} Refused", [("Content-Length", "0")])
             return [b""]
         return self._app(environ, start_response)
+
+    @property
+    def hanging(self) -> bool:
+        """It takes what it is asked, and does not answer."""
+        return not self._answering.is_set()
+
+    @hanging.setter
+    def hanging(self, hanging: bool) -> None:
+        (self._answering.clear if hanging else self._answering.set)()
 
     def come(self) -> None:
         """Listen, with all that was there before."""
@@ -81,7 +107,7 @@ class FakeS3:
 
     def bucket(self, name: str = "pictures", prefix: str = "") -> Bucket:
         """A new one."""
-        httpx.put(f"{self.endpoint}/{name}").raise_for_status()
+        httpx.put(f"{self.endpoint}/{name}", timeout=_PATIENCE_S).raise_for_status()
         return Bucket(self, BucketPlace(name, prefix, self.endpoint, "us-east-1"))
 
 
@@ -126,10 +152,10 @@ class Bucket:
 
     def names(self) -> list[str]:
         """The paths in it, hidden ones included."""
-        from core.images.listing import Listing
-
-        listing = Listing(self.opened(Path("/nonexistent"))._store, self.place, KEYS)
-        return [file.path for page in listing.pages("", "") for file in page]
+        store = self.opened(Path("/nonexistent"))
+        paths = [file.path for page in store._pages("", "") for file in page]
+        store.close()
+        return paths
 
     def event(self, name: str, *paths: str, bucket: str | None = None) -> str:
         """A notification as MinIO and Amazon send them."""

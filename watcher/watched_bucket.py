@@ -48,6 +48,7 @@ class WatchedBucket:
         self._number = _number(f"{place.endpoint}/{place.bucket}/{place.prefix}")
 
     def close(self) -> None:
+        self._bucket.close()
         self._calls.shutdown(cancel_futures=True)
 
     @property
@@ -89,7 +90,14 @@ class WatchedBucket:
             yield WalkBatch([(file.path, _stat_of(file)) for file in page if file.size or PurePosixPath(file.path).suffix])
 
     def stats(self, paths: Sequence[str]) -> list[FileStat | Absence]:
-        return list(self._calls.map(lambda path: _or_absent(lambda: _stat_of(self._bucket.stat(path))), paths))
+        return list(self._calls.map(lambda path: _or_absent(lambda: self._stat(path)), paths))
+
+    def _stat(self, path: str) -> FileStat:
+        """Of what may be listed and not looked at, what is listed: it fails with its reason when it is read. Raises NotFound, Unavailable."""
+        try:
+            return _stat_of(self._bucket.stat(path))
+        except Forbidden:
+            return _stat_of(self._bucket.listed(path))
 
     def looks(self, files: Sequence[tuple[str, FileStat]], *, now: float) -> list[Seen | Absence]:
         return list(self._calls.map(lambda file: _or_absent(lambda: self._look(*file)), files))
@@ -113,8 +121,12 @@ class WatchedBucket:
     def read(self, path: str, image_id: str) -> Verified | None:
         """What the cache has may have been damaged since: then it is fetched again."""
         for get in (self._bucket.read, self._bucket.fetch):
-            with suppress(NotFound, Forbidden):
-                file, body = get(path, most_bytes=self._max_image_bytes)
+            with suppress(NotFound):
+                try:
+                    file, body = get(path, most_bytes=self._max_image_bytes)
+                except Forbidden:
+                    self._bucket.check()  # where all of it is refused, it is not this object's fault
+                    return None
                 if hashlib.sha256(body).hexdigest() == image_id:
                     return Verified(body, datetime.fromtimestamp(file.modified_ns / 10**9, UTC))
         return None

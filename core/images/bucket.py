@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -14,6 +17,7 @@ import structlog
 from core.errors import Forbidden, ImageSearchError, InvalidRequest, NotFound, StorageFull, Unavailable
 from core.file_cache import FileCache
 from core.filenames import is_hidden
+from core.images.calls import Calls
 from core.images.kinds import TELLING_BYTES, content_type
 from core.images.listing import Listing, stored
 from core.images.places import BucketPlace, is_odd
@@ -32,13 +36,19 @@ _RETRIES = 2
 _LONGEST_PAUSE_S, _RETRYING_S = 1, 10
 """obstore repeats what the service or the network broke off, with growing pauses and jitter. Who asks waits longer, by its own rules."""
 
+_PAUSES_S = (1, 2, 4, 8, 16)
+"""Before a listing that broke off is gone on with: a large bucket has thousands of pages, and would never come to its end."""
+
 _GONE = "there is no such picture in the bucket"
 
 _Page = list[StoredFile]
 
 
 class ImageBucket:
-    """See `core.ports.ImageStore`. What is read whole is kept in `cache`, under a name of path, ETag and size."""
+    """See `core.ports.ImageStore`. What is read whole is kept in `cache`, under a name of path, ETag and size.
+
+    After `close` everything is Unavailable.
+    """
 
     def __init__(self, place: BucketPlace, cache: FileCache, *, keys: Keys | None, link_endpoint: str | None = None) -> None:
         """`keys` sign links, and everything if they are given; else obstore finds others (a role, an instance).
@@ -50,7 +60,12 @@ class ImageBucket:
         self._keys = keys
         self._link_endpoint = link_endpoint.rstrip("/") if link_endpoint else None
         self._store = _opened(place, keys)
-        self._listing = Listing(self._store, place, keys)
+        self._calls = Calls()
+        self._listing = Listing(self._store, place, keys, self._calls)
+
+    def close(self) -> None:
+        """What is under way is broken off."""
+        self._calls.close()
 
     def check(self) -> None:
         self.is_empty()
@@ -65,7 +80,39 @@ class ImageBucket:
             if shown:
                 yield shown
 
+    def listed(self, path: str) -> StoredFile:
+        """What the listing tells of it. Services refuse a look at what is there, and, to those who may not list all of the bucket, at
+        what is not there as well. Raises NotFound, Unavailable."""
+        _check_name(path)
+        folder = path.rpartition("/")[0]
+        for page in self._pages(folder, path[:-1].removesuffix("/")):
+            for file in page:
+                if file.path >= path:
+                    if file.path == path:
+                        return file
+                    raise NotFound(_GONE)
+        raise NotFound(_GONE)
+
     def _pages(self, below: str, after: str) -> Iterator[_Page]:
+        """Raises Unavailable at once where nothing comes; what breaks off behind a page is gone on with from there, for a while."""
+        pauses: Iterator[int] = iter(())
+        while True:
+            try:
+                for page in self._asked_pages(below, after):
+                    yield page
+                    if page:
+                        after, pauses = page[-1].path, iter(_PAUSES_S)
+            except Unavailable as error:
+                pause_s = next(pauses, None)
+                if pause_s is None:
+                    raise
+                log.info("bucket_listing_broke_off", why=str(error), again_in_s=pause_s)
+                jittered_s = pause_s * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+                self._calls.wait(partial(asyncio.sleep, jittered_s))
+            else:
+                return
+
+    def _asked_pages(self, below: str, after: str) -> Iterator[_Page]:
         try:
             with _asked("the bucket", gone=Unavailable("there is no such bucket", retry_after_s=30)):
                 yield from self._listing.pages(below, after)
@@ -75,7 +122,7 @@ class ImageBucket:
     def stat(self, path: str) -> StoredFile:
         _check_name(path)
         with _asked("the object"):
-            return stored(self._store.head(path))
+            return stored(self._calls.wait(lambda: self._store.head_async(path)))
 
     def read(self, path: str, *, most_bytes: int) -> tuple[StoredFile, bytes]:
         file = self.stat(path)
@@ -88,9 +135,7 @@ class ImageBucket:
         """As it is now, whatever the cache has. Of a larger object nothing is read."""
         _check_name(path)
         with _asked("the object"):
-            result = self._store.get(path)
-            file = stored(result.meta)
-            content = bytes(result.bytes()) if file.size <= most_bytes else b""
+            file, content = self._calls.wait(lambda: self._got(path, None, most_bytes))
         if len(content) == file.size:
             self._cache.keep(_kept_as(file), content)
         return file, content
@@ -125,7 +170,7 @@ class ImageBucket:
         try:
             self.forget(path)
             with _asked("the object"):
-                self._store.delete(path)
+                self._calls.wait(lambda: self._store.delete_async(path))
         except NotFound:
             return
         except Forbidden:
@@ -166,10 +211,15 @@ class ImageBucket:
 
         with _asked("the object"):
             try:
-                result: GetResult = self._store.get(file.path, options=options)
-                return stored(result.meta), bytes(result.bytes())
+                return self._calls.wait(lambda: self._got(file.path, options, file.size))
             except PreconditionError:
                 raise NotFound("the picture in the bucket was just replaced") from None
+
+    async def _got(self, path: str, options: GetOptions | None, most_bytes: int) -> tuple[StoredFile, bytes]:
+        """Nothing of what is larger."""
+        result: GetResult = await self._store.get_async(path, options=options)
+        file = stored(result.meta)
+        return file, bytes(await result.bytes_async()) if file.size <= most_bytes else b""
 
     def _cached(self, file: StoredFile) -> OpenedFile | None:
         """A file of another length was cut short by a power cut, or is a fault of the disk."""
@@ -192,7 +242,9 @@ class ImageBucket:
         with _asked("the bucket"):
             try:
                 attributes = {"Content-Type": content_type(content[:TELLING_BYTES])}
-                self._store.put(path, content, mode="create", attributes=attributes, use_multipart=False)
+                self._calls.wait(
+                    lambda: self._store.put_async(path, content, mode="create", attributes=attributes, use_multipart=False)
+                )
             except AlreadyExistsError:
                 return False
         return True

@@ -6,8 +6,12 @@ listing of the whole bucket. From there on pages are fetched here, and such name
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 from xml.etree import ElementTree as ET
@@ -16,6 +20,7 @@ import httpx
 import structlog
 
 from core.errors import Unavailable
+from core.images.calls import Calls
 from core.images.places import BucketPlace, is_odd
 from core.images.signing import Keys, signed
 from core.ports import StoredFile
@@ -29,6 +34,8 @@ log = structlog.get_logger()
 _PAGE = 1000
 _LIFETIME_S = 60
 _TIMEOUT_S = 30.0
+_PAUSES_S = (0.2, 1.0)
+_UNLISTED = "the bucket does not list what is in it"
 
 
 def stored(meta: ObjectMeta) -> StoredFile:
@@ -39,31 +46,34 @@ def stored(meta: ObjectMeta) -> StoredFile:
 class Listing:
     """Pages in order. Raises what obstore raises, and Unavailable."""
 
-    def __init__(self, store: S3Store, place: BucketPlace, keys: Keys | None) -> None:
+    def __init__(self, store: S3Store, place: BucketPlace, keys: Keys | None, calls: Calls) -> None:
         self._store = store
         self._place = place
         self._keys = keys
+        self._calls = calls
         self._told_odd = False
 
-    def pages(self, below: str, after: str) -> Iterator[list[StoredFile]]:
+    def pages(self, below: str, after: str, *, odd: bool = False) -> Iterator[list[StoredFile]]:
+        """With `odd`, names among them that nobody could open."""
         from obstore.exceptions import InvalidPathError  # noqa: PLC0415 - an extra
 
         last = after
         try:
-            for page in self._store.list(below or None, offset=after or None, chunk_size=_PAGE):
+            pages = self._store.list(below or None, offset=after or None, chunk_size=_PAGE)
+            while page := self._calls.wait(lambda: anext(pages, None)):
                 found = [stored(meta) for meta in page]
-                last = found[-1].path if found else last
+                last = found[-1].path
                 yield found
         except InvalidPathError:
             self._tell_odd_names()
-            yield from self._careful_pages(below, last)
+            yield from self._careful_pages(below, last, odd=odd)
 
     def _tell_odd_names(self) -> None:
         if not self._told_odd:
             log.warning("object_names_odd", instead="they are left out", fix="no //, no . or .. between /, no control characters")
         self._told_odd = True
 
-    def _careful_pages(self, below: str, after: str) -> Iterator[list[StoredFile]]:
+    def _careful_pages(self, below: str, after: str, *, odd: bool) -> Iterator[list[StoredFile]]:
         if self._keys is None:
             raise Unavailable("the bucket holds names that cannot be listed without AWS_ACCESS_KEY_ID", retry_after_s=60)
         query = {
@@ -73,31 +83,52 @@ class Listing:
             "prefix": self._place.key(f"{below}/" if below else ""),
             **({"start-after": self._place.key(after)} if after else {}),
         }
-        with httpx.Client(timeout=_TIMEOUT_S) as client:
-            token: str | None = ""
+        over_tls = self._place.address().startswith("https:")  # else reading the certificates is half of the time of a listing
+        client = httpx.AsyncClient(timeout=_TIMEOUT_S, verify=over_tls)
+        token: str | None = ""
+        try:
             while token is not None:
-                page, token = self._page(client, {**query, **({"continuation-token": token} if token else {})})
-                yield page
+                asked = {**query, **({"continuation-token": token} if token else {})}
+                page, token = self._page(self._calls.wait(partial(self._answer, client, asked)))
+                yield [file for file in page if odd or not is_odd(file.path)]
+        finally:
+            with suppress(Unavailable):
+                self._calls.wait(client.aclose)
 
-    def _page(self, client: httpx.Client, query: dict[str, str]) -> tuple[list[StoredFile], str | None]:
-        """With the token of the next one."""
+    async def _answer(self, client: httpx.AsyncClient, query: dict[str, str]) -> bytes:
+        """Asked for again where the service says, or shows, that it has too much to do."""
         if self._keys is None:
             raise RuntimeError("pages are asked for with keys only")
-        now = datetime.now(UTC)
+        for pause_s in (*_PAUSES_S, None):
+            now = datetime.now(UTC)
+            address = signed("GET", self._place.address(), query, self._keys, lifetime_s=_LIFETIME_S, now=now)
+            with suppress(httpx.TransportError):
+                answer = await client.get(address)
+                if answer.is_success:
+                    return answer.content
+                if answer.status_code < 500 and answer.status_code != 429:
+                    break
+            if pause_s is not None:
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        raise Unavailable(_UNLISTED)
+
+    def _page(self, answer: bytes) -> tuple[list[StoredFile], str | None]:
+        """With the token of the next one."""
         try:
-            answer = client.get(signed("GET", self._place.address(), query, self._keys, lifetime_s=_LIFETIME_S, now=now))
-            answer.raise_for_status()
-            document = ET.fromstring(answer.content)  # noqa: S314 - of the service that holds all pictures; expat bounds entities
-        except (httpx.HTTPError, ET.ParseError):
-            raise Unavailable("the bucket does not list what is in it") from None
+            document = ET.fromstring(answer)  # noqa: S314 - of the service that holds all pictures; expat bounds entities
+        except ET.ParseError:
+            raise Unavailable(_UNLISTED) from None
         found = [self._told(one) for one in document.iterfind("{*}Contents")]
-        token = document.findtext("{*}NextContinuationToken") if document.findtext("{*}IsTruncated") == "true" else None
-        return [one for one in found if one is not None], token
+        is_last = document.findtext("{*}IsTruncated") != "true"
+        token = document.findtext("{*}NextContinuationToken")
+        if not is_last and not token:
+            raise Unavailable(_UNLISTED)
+        return [one for one in found if one is not None], None if is_last else token
 
     def _told(self, element: ET.Element) -> StoredFile | None:
         key = unquote((element.findtext("{*}Key") or "").replace("+", " "))
         path = self._place.path(key)
-        if path is None or is_odd(path) or path.endswith("/"):
+        if path is None or path.endswith("/"):
             return None
         modified = datetime.fromisoformat(element.findtext("{*}LastModified") or "")
         return StoredFile(

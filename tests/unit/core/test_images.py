@@ -22,6 +22,7 @@ import pytest
 from core.errors import ImageSearchError, NotFound, Unavailable
 from core.file_cache import FileCache
 from core.images import bucket as buckets
+from core.images import listing
 from core.images.places import BucketPlace, keys_of
 from core.images.settings import ImageSettings
 from core.images.signing import Keys, signed
@@ -339,3 +340,32 @@ def test_a_backup_with_pictures_says_that_a_bucket_keeps_its_own(tmp_path: Path)
     command = [sys.executable, "-m", "standalone.backups", "take", str(tmp_path / "backup"), "--pictures"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, "lie in a bucket" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+
+
+def test_a_listing_that_breaks_off_is_gone_on_with_where_it_was(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a thousand pages one may always fail; from the beginning again, a large bucket would never be listed."""
+    monkeypatch.setattr(buckets, "_PAUSES_S", (0.01, 0.01))
+    names = [f"{n:05}.jpg" for n in range(2100)]
+    bucket.fill(dict.fromkeys(names, b"x"))
+    pages = bucket.opened(tmp_path).list()
+    told = [file.path for file in next(pages)]
+    bucket.service.refusals = 4  # of which obstore takes three for itself
+    bucket.service.requests.clear()
+    told += [file.path for page in pages for file in page]
+    assert told == names
+    assert len(bucket.service.requests) <= 4 + 3
+
+
+def test_a_page_among_odd_names_is_asked_for_again_when_the_service_has_too_much_to_do(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "_PAUSES_S", (0.01, 0.01))
+    names = [f"{n:05}.jpg" for n in range(1100)]
+    bucket.fill({**dict.fromkeys(names, b"x"), "0//odd.jpg": b"x"})
+    pages = bucket.opened(tmp_path).list()
+    told = [file.path for file in next(pages)]
+    bucket.service.refusals = 2
+    told += [file.path for page in pages for file in page]
+    assert told == names

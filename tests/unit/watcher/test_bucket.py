@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,10 @@ class BucketHouse(House):
         self.bucket.delete(path)
         (self.images / path).unlink()
 
+    def address(self, path: str) -> str:
+        """As the service sees it."""
+        return f"/{self.bucket.place.bucket}/{self.bucket.place.key(path)}"
+
     def asked(self, method: str) -> int:
         return [one for one, _ in self.bucket.service.requests].count(method)
 
@@ -62,7 +67,8 @@ def house(
     bucket = service.bucket(f"b{abs(hash(request.node.nodeid))}", "my photos")
     service.requests.clear()
     yield BucketHouse(tmp_path, bucket)
-    service.refusing = None
+    service.refusing, service.hanging = None, False
+    service.denied.clear()
     service.come_back()
 
 
@@ -213,6 +219,45 @@ async def test_a_service_that_refuses_everything_loses_nothing(house: BucketHous
         await _reaches(watcher, "watching")
         await house.agreed(30)
     assert sum(house.embedder.analysed.values()) == 3
+
+
+async def test_an_object_that_alone_is_refused_is_told_with_its_reason_until_it_is_not(house: BucketHouse) -> None:
+    house.put("a/open.jpg", jpeg("open"))
+    house.put("a/closed.jpg", jpeg("closed"))
+    house.bucket.service.denied.add(house.address("a/closed.jpg"))
+    house.options["reconcile_interval_s"] = 0.3
+    async with house.running() as watcher:
+        await until(lambda: indexed(house) == 1, timeout_s=30)
+        await until(lambda: len(house.ledger_rows("SELECT path FROM paths")) == 2, timeout_s=30)
+        (failure,) = (await watcher.catalog.failures()).failures
+        assert (failure.path, failure.reason.value) == ("a/closed.jpg", "permission_denied")
+        house.bucket.service.denied.clear()
+        await house.agreed(30)
+
+
+async def test_what_is_gone_is_forgotten_where_a_look_at_it_is_refused(house: BucketHouse) -> None:
+    """As Amazon answers whoever may list names of the prefix alone: 403 of what is not there."""
+    house.put("a/goes.jpg", jpeg("goes"))
+    house.put("a/stays.jpg", jpeg("stays"))
+    house.options["reconcile_interval_s"] = 0.3
+    async with house.running():
+        await house.agreed(30)
+        house.delete("a/goes.jpg")
+        house.bucket.service.denied |= {house.address("a/goes.jpg"), house.address("a/stays.jpg")}
+        await house.agreed(30)
+    assert sum(house.embedder.analysed.values()) == 2
+
+
+async def test_a_service_that_hangs_holds_up_no_end(house: BucketHouse) -> None:
+    house.put("a.jpg", jpeg("a"))
+    async with house.running() as watcher:
+        await house.agreed(30)
+        house.bucket.service.requests.clear()
+        house.bucket.service.hanging = True
+        await watcher.catalog.hint(["a.jpg", "b.jpg"])
+        await until(lambda: house.asked("HEAD") == 2, timeout_s=30)
+        began_at = time.monotonic()
+    assert time.monotonic() - began_at < 10  # as is promised; a call of its own would wait for 20 s
 
 
 async def test_a_start_without_the_service_waits_for_it(house: BucketHouse) -> None:
