@@ -1,7 +1,7 @@
 """Whether a Qdrant Edge shard is whole, asked by a process of its own: on damaged files the engine may panic, abort or not come back.
 
-    python -m core.vectors.edge_audit check | thorough FOLDER
-    python -m core.vectors.edge_audit rescue FOLDER TARGET QUANTIZATION ON_DISK
+    python -m core.vectors.edge_audit check | thorough FOLDER PARENT
+    python -m core.vectors.edge_audit rescue FOLDER PARENT TARGET QUANTIZATION ON_DISK
 
 `check` loads the shard, reads every payload, and asks the vectors and each index something that the payloads answer as well; `thorough`
 reads the vectors, too. `rescue` writes the points that are whole into a new shard at TARGET, which must not exist. Prints an `Outcome`.
@@ -47,13 +47,13 @@ class Outcome(BaseModel):
 
 def main() -> None:
     mode, folder = sys.argv[1], Path(sys.argv[2])
-    end_with_parent()
+    end_with_parent(int(sys.argv[3]))
     occupied = sum(path.stat().st_blocks * 512 for path in folder.rglob("*"))
     limit = _MEMORY_BYTES + 4 * occupied
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     if mode == "rescue":
-        storage = VectorStorage(cast("Quantization", sys.argv[4]), sys.argv[5] == "True")
-        outcome = Outcome(points=_rescue(_loaded_somehow(folder), Path(sys.argv[3]), storage))
+        storage = VectorStorage(cast("Quantization", sys.argv[5]), sys.argv[6] == "True")
+        outcome = Outcome(points=_rescue(_loaded_somehow(folder), Path(sys.argv[4]), storage))
     else:
         outcome = _audit(folder, thorough=mode == "thorough")
     sys.stdout.write(outcome.model_dump_json() + "\n")

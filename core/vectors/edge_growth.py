@@ -22,7 +22,7 @@ from typing import Protocol, TypeVar
 import qdrant_edge as edge
 import structlog
 
-from core.vectors.edge_index import BUILT, COPIED
+from core.vectors.edge_index import BUILT, COPIED, READY
 from core.vectors.edge_shard import Shard
 from core.vectors.edge_shards import EdgeShards, add_index, missing_indexes, open_files, sync_files
 from core.vectors.storage import VectorStorage
@@ -115,13 +115,15 @@ class IndexGrowth:
 
     async def _copied_and_indexed(self, shard: Shard, target: Path) -> None:
         await asyncio.to_thread(_check_room, shard)
-        shard.writable.clear()
-        await self._run(shard.record)  # behind every write that was under way
         kept = (str(shard.dim), self._storage.quantization, str(self._storage.on_disk), str(os.getpid()))
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "core.vectors.edge_index", str(shard.path), str(target), *kept, stdout=PIPE
+            sys.executable, "-m", "core.vectors.edge_index", str(shard.path), str(target), *kept, stdin=PIPE, stdout=PIPE
         )
         try:
+            await _said(process, READY)  # a busy machine takes its time to start one, in which writes go on
+            shard.writable.clear()
+            await self._run(shard.record)  # behind every write that was under way
+            await _told_to_copy(process)
             async with asyncio.timeout(_LONGEST_COPY_S):  # a disk that hangs must not keep writes waiting for ever
                 await _said(process, COPIED)
             shard.writable.set()
@@ -188,6 +190,13 @@ def _check_room(shard: Shard) -> None:
     """Raises OSError where a copy would fill the disk, on which the ledger and the journal lie as well."""
     if shutil.disk_usage(shard.path).free < _ROOM * shard.disk_bytes():
         raise OSError(errno.ENOSPC, "no room for a copy to build an index on")
+
+
+async def _told_to_copy(process: Process) -> None:
+    assert process.stdin is not None  # noqa: S101 - it was started with a pipe
+    with suppress(ConnectionError):  # it ended: what it says next, which is nothing, tells so
+        process.stdin.write(b"\n")
+        await process.stdin.drain()
 
 
 async def _said(process: Process, word: str) -> None:

@@ -2,8 +2,8 @@
 
     python -m core.vectors.edge_index SOURCE TARGET DIM QUANTIZATION ON_DISK PARENT
 
-TARGET must not exist. The copy is kept as told, whatever the source was. Says `copied` once it needs SOURCE no more (until then nobody
-may write to it), and `built` at the end.
+TARGET must not exist. The copy is kept as told, whatever the source was. Says `ready` and waits for a line, from which on nobody may
+write to SOURCE; `copied` once it needs SOURCE no more, and `built` at the end.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import qdrant_edge as edge
 from core.vectors.edge_config import shard_config
 from core.vectors.storage import Quantization, VectorStorage
 
-COPIED, BUILT = "copied", "built"
+READY, COPIED, BUILT = "ready", "copied", "built"
 
 _PR_SET_PDEATHSIG = 1
 
@@ -32,6 +32,9 @@ def main() -> None:
     dim, quantization, on_disk = int(sys.argv[3]), cast("Quantization", sys.argv[4]), sys.argv[5] == "True"
     end_with_parent(int(sys.argv[6]))
     os.nice(10)  # whoever searches or ingests comes first
+    _say(READY)
+    if not sys.stdin.readline():
+        return
     shutil.copytree(source, target)
     _say(COPIED)
     engine = edge.EdgeShard.load(str(target), shard_config(dim, VectorStorage(quantization, on_disk)))
@@ -41,15 +44,15 @@ def main() -> None:
     _say(BUILT)
 
 
-def end_with_parent(parent: int | None = None) -> None:
+def end_with_parent(parent: int) -> None:
     """On Linux; elsewhere what is left behind ends when it next speaks, and is swept at the next start.
 
-    A `parent` that died while this process was still being started sends no signal any more.
+    A `parent` that died while this process was still being started sends no signal any more: then it ends at once.
     """
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if parent is not None and os.getppid() != parent:
-        sys.exit("the process that this builds an index for has ended")
+    if os.getppid() != parent:
+        sys.exit("the process that this works for has ended")
 
 
 def _say(word: str) -> None:

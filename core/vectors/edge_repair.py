@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -81,7 +82,7 @@ def clear_away(path: Path) -> None:
 def _asked(mode: str, path: Path, *more: str) -> Outcome | None:
     """The answer of a process of its own; None where it was ended by others. In a group of its own, so that Ctrl-C does not end it."""
     patience_s = _LEAST_TIME_S + sum(one.stat().st_blocks * 512 for one in path.rglob("*")) / _SLOWEST_BYTES_PER_S
-    command = [sys.executable, "-m", "core.vectors.edge_audit", mode, str(path), *more]
+    command = [sys.executable, "-m", "core.vectors.edge_audit", mode, str(path), str(os.getpid()), *more]
     try:
         ended = subprocess.run(  # noqa: S603 - ours
             command, capture_output=True, text=True, errors="replace", timeout=patience_s, check=False, process_group=0

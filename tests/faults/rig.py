@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from core.vectors.edge_gate import copying
 from tests.checkpoints import COLOURS, SHAPES, synthetic_picture
 from tests.e2e.agreement import disagreements
 from tests.e2e.product import REPOSITORY, Product, wait_for
@@ -34,6 +35,10 @@ QUICK = {
 def under_test(faults: Path) -> dict[str, str]:
     """What makes a process one that `tests.faults.injected` is in, with its orders in that folder."""
     return {"FAULTS_DIR": str(faults), "PYTHONPATH": f"{_CHILD}{os.pathsep}{REPOSITORY}"}
+
+
+_PATIENCE_S = 90.0
+"""A busy machine takes 40 s to start a process."""
 
 
 class Rig(Product):
@@ -108,7 +113,7 @@ class Rig(Product):
     def upload(self, content: bytes, name: str = "upload.jpg") -> httpx.Response:
         return self.http.post("/api/v1/images", files={"file": (name, content, "image/jpeg")})
 
-    def rest(self, *, timeout_s: float = 40.0) -> dict[str, Any]:
+    def rest(self, *, timeout_s: float = _PATIENCE_S) -> dict[str, Any]:
         """Wait until nothing is on its way."""
 
         def settled() -> dict[str, Any] | None:
@@ -132,15 +137,17 @@ class Rig(Product):
         """From a copy of the state, so that it may be asked while the product runs and is at rest."""
         with tempfile.TemporaryDirectory(dir=self.root) as place:
             copy = Path(place) / "state"
-            copying = ["cp", "--archive", "--sparse=always", self.state, copy]
-            if subprocess.run(copying, check=False, stderr=subprocess.DEVNULL).returncode:
+            command = ["cp", "--archive", "--sparse=always", str(self.state), str(copy)]
+            with copying(self.state / "vectors"):  # else a flush amid it leaves vectors of before, and a journal of after
+                copied = subprocess.run(command, check=False, stderr=subprocess.DEVNULL)
+            if copied.returncode:
                 return ["state: it changes while it is looked at"]
             try:
                 return disagreements(self.images, copy, failed=failed)
             except Exception as error:  # noqa: BLE001 - the engine raises bare ones, for what was copied in the middle of a write
                 return [f"state: {error!r}"]
 
-    def agree(self, *, failed: frozenset[str] = frozenset(), timeout_s: float = 40.0) -> None:
+    def agree(self, *, failed: frozenset[str] = frozenset(), timeout_s: float = _PATIENCE_S) -> None:
         """Wait until folder, ledger, vectors and thumbnails tell the same."""
 
         def agreed() -> bool:
