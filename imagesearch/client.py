@@ -38,6 +38,8 @@ class _Connection:
         self.timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_TIMEOUT_S))
         self.trust_env = not _is_loopback(parts.hostname)
         """A proxy that the environment names cannot reach this machine's loopback."""
+        self.over_tls = parts.scheme == "https"
+        """Over plain HTTP no certificate is looked at, and to read those of all authorities takes longer than a search."""
         self.operations = Operations(retrying or Retrying())
 
 
@@ -82,6 +84,7 @@ class Client:
             headers=self._connection.headers,
             timeout=self._connection.timeout,
             trust_env=self._connection.trust_env,
+            verify=self._connection.over_tls,
         )
 
     @property
@@ -166,6 +169,7 @@ class AsyncClient:
             headers=self._connection.headers,
             timeout=self._connection.timeout,
             trust_env=self._connection.trust_env,
+            verify=self._connection.over_tls,
         )
 
     @property

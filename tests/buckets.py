@@ -32,7 +32,7 @@ class FakeS3:
         pytest.importorskip("obstore", reason="needs the extra `s3`")
         server = pytest.importorskip("moto.server", reason="needs moto[server]")
         serving = pytest.importorskip("werkzeug.serving", reason="needs moto[server]")
-        self._app = server.DomainDispatcherApplication(server.create_backend_app)
+        self._app = server.create_backend_app("s3")
         self._serving = serving
         self.requests: list[tuple[str, str]] = []
         self.refusing: int | None = None
@@ -43,6 +43,7 @@ class FakeS3:
         self._answering = threading.Event()
         self._answering.set()
         self.port = free_port()
+        self.http = httpx.Client(trust_env=False, verify=False, timeout=_PATIENCE_S)  # noqa: S501 - plain HTTP
         self._server: Any = None
         self._thread: threading.Thread | None = None
 
@@ -52,12 +53,13 @@ class FakeS3:
 
     def __enter__(self) -> Self:
         self.come()
-        httpx.post(f"{self.endpoint}/moto-api/reset", timeout=_PATIENCE_S).raise_for_status()
+        _backend().reset()
         self.requests.clear()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.go()
+        self.http.close()
 
     def _answer(self, environ: dict[str, Any], start_response: Any) -> Any:
         self.requests.append((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
@@ -107,7 +109,7 @@ class FakeS3:
 
     def bucket(self, name: str = "pictures", prefix: str = "") -> Bucket:
         """A new one."""
-        httpx.put(f"{self.endpoint}/{name}", timeout=_PATIENCE_S).raise_for_status()
+        self.http.put(f"{self.endpoint}/{name}").raise_for_status()
         return Bucket(self, BucketPlace(name, prefix, self.endpoint, "us-east-1"))
 
 
@@ -127,25 +129,23 @@ class Bucket:
 
     def put(self, path: str, content: bytes, content_type: str = "binary/octet-stream") -> str:
         """Returns the image id."""
-        httpx.put(self._signed("PUT", path), content=content, headers={"Content-Type": content_type}).raise_for_status()
+        self.service.http.put(
+            self._signed("PUT", path), content=content, headers={"Content-Type": content_type}
+        ).raise_for_status()
         return hashlib.sha256(content).hexdigest()
 
     def delete(self, path: str) -> None:
-        httpx.delete(self._signed("DELETE", path)).raise_for_status()
+        self.service.http.delete(self._signed("DELETE", path)).raise_for_status()
 
     def fill(self, contents: dict[str, bytes]) -> None:
         """Many at once, past HTTP; and by any name, as no client of ours could."""
-        from moto.s3.models import s3_backends
-
-        backend = s3_backends["123456789012"]["aws"]
+        backend = _backend()
         for path, content in contents.items():
             backend.put_object(self.place.bucket, self.place.key(path), content)
 
     def empty(self) -> None:
         """Of everything, past HTTP."""
-        from moto.s3.models import s3_backends
-
-        s3_backends["123456789012"]["aws"].buckets[self.place.bucket].keys.clear()
+        _backend().buckets[self.place.bucket].keys.clear()
 
     def _signed(self, method: str, path: str) -> str:
         return signed(method, self.place.address(path), {}, KEYS, lifetime_s=60, now=datetime.now(UTC))
@@ -170,3 +170,10 @@ class Bucket:
             for path in paths
         ]  # fmt: skip
         return json.dumps({"Records": records})
+
+
+def _backend() -> Any:
+    """What moto holds, all buckets of it."""
+    from moto.s3.models import s3_backends
+
+    return s3_backends["123456789012"]["aws"]

@@ -7,12 +7,15 @@ import socket
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from imagesearch import AsyncClient, Client, Refused, Retrying, Unavailable, Unintelligible, Unreachable
+from tests.tls import self_signed
 from tests.unit.imagesearch.conftest import MakeCaller, Stub, document, problem, text
 
 STATUS: dict[str, Any] = {
@@ -178,3 +181,16 @@ def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(monkeypatch: p
             port = taken.getsockname()[1]
         with Client(f"http://127.0.0.1:{port}", timeout_s=1) as client, pytest.raises(Unreachable, match="nobody answers"):
             client.status()
+
+
+async def test_over_tls_a_certificate_that_nobody_vouches_for_is_refused(make_caller: MakeCaller, tmp_path: Path) -> None:
+    app = web.Application()
+    app.router.add_get("/api/v1/status", document(STATUS))
+    server = TestServer(app, scheme="https")
+    await server.start_server(ssl=self_signed(tmp_path)[0])
+    try:
+        with pytest.raises(Unreachable) as refused:
+            await make_caller(f"https://127.0.0.1:{server.port}", retrying=Retrying(attempts=1))("status")
+        assert "CERTIFICATE_VERIFY_FAILED" in str(refused.value.__cause__)
+    finally:
+        await server.close()
