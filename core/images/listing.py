@@ -58,6 +58,9 @@ class Listing:
         from obstore.exceptions import InvalidPathError  # noqa: PLC0415 - an extra
 
         last = after
+        if any(name and is_odd(name) for name in (below, after)):
+            yield from self._careful_pages(below, after, odd=odd)
+            return
         try:
             pages = self._store.list(below or None, offset=after or None, chunk_size=_PAGE)
             while page := self._calls.wait(lambda: anext(pages, None)):

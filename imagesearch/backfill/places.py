@@ -5,13 +5,18 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from core.errors import Unavailable
+from core.images.calls import Calls
+from core.images.listing import Listing
+from core.images.places import BucketPlace, is_odd, keys_of
 from imagesearch.backfill.manifests import CsvManifest, ParquetManifest
-from imagesearch.backfill.rows import BATCH, Batch, Naming, Source, UnreadableSource
+from imagesearch.backfill.rows import BATCH, Batch, Naming, Row, Source, UnreadableSource, bad_row
 from imagesearch.pictures import is_named_like_a_picture, printable
 
 if TYPE_CHECKING:
@@ -54,7 +59,7 @@ def _files(root: Path, below: str, after: str) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class BucketSource:
-    """What lies in a bucket below a prefix. Its cursor is a name within the bucket."""
+    """What lies in a bucket below a prefix; names that nobody can ask for are told as bad rows. Its cursor is a name within the bucket."""
 
     url: str
     naming: Naming
@@ -69,14 +74,21 @@ class BucketSource:
 
         bucket, _, prefix = self.url.removeprefix("s3://").partition("/")
         try:
-            pages = bucket_store(bucket).list(prefix.strip("/") or None, offset=cursor or None, chunk_size=BATCH)
-            names = itertools.islice(
-                (meta["path"] for page in pages for meta in page if is_named_like_a_picture(meta["path"])), most
-            )
-            while paths := list(itertools.islice(names, BATCH)):
-                yield Batch([self.naming.address(f"s3://{bucket}/{path}") for path in paths], paths[-1])
-        except BaseError as error:
+            with closing(Calls()) as calls:
+                place = BucketPlace.of(f"s3://{bucket}")
+                listing = Listing(bucket_store(bucket), place, keys_of(place), calls)
+                pages = listing.pages(prefix.strip("/"), cursor, odd=True)
+                found = itertools.islice(
+                    (file.path for page in pages for file in page if is_named_like_a_picture(file.path)), most
+                )
+                while paths := list(itertools.islice(found, BATCH)):
+                    yield Batch([self._row(bucket, path) for path in paths], paths[-1])
+        except (BaseError, Unavailable, ValueError) as error:
             raise UnreadableSource(f"{self.url} cannot be listed further: {_first_line(error)}") from None
+
+    def _row(self, bucket: str, path: str) -> Row:
+        address = f"s3://{bucket}/{path}"
+        return bad_row(f"no object of such a name can be asked for: {address}") if is_odd(path) else self.naming.address(address)
 
 
 def bucket_store(bucket: str) -> S3Store:

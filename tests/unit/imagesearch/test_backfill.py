@@ -332,7 +332,9 @@ async def test_addresses_are_fetched_and_those_that_lead_nowhere_are_given_up(se
     assert "u:p" not in (tmp_path / "urls.csv.backfill" / "report.md").read_text()
 
 
-async def test_a_bucket_is_brought_and_gone_on_with(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bucket_is_brought_and_gone_on_with_whatever_its_names(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with FakeS3() as s3:
         for name, value in (("ACCESS_KEY_ID", "AKIDEXAMPLE"), ("SECRET_ACCESS_KEY", "secret"), ("REGION", "us-east-1")):
             monkeypatch.setenv(f"AWS_{name}", value)
@@ -340,9 +342,14 @@ async def test_a_bucket_is_brought_and_gone_on_with(service: Service, tmp_path: 
         bucket = s3.bucket("archive")
         contents = {f"photos/{n % 3}/{n}.png": picture("red", mark=n, size=(8, 8)) for n in range(30)}
         bucket.fill({**contents, "photos/readme.txt": b"no picture", "elsewhere/x.png": picture("blue")})
-        for most in (13, 50):
-            assert await backfill(service, "s3://archive/photos", "--state", tmp_path / "journal", "--limit", most) == 0
-    assert report_of(tmp_path / "journal")["indexed"] == 30
+        bucket.fill({"photos/1//odd.png": picture("blue"), "photos/1/../up.png": picture("blue"), "photos/2/": b""})
+        for most in (11, 50):  # the first run ends at an odd one
+            assert await backfill(service, "s3://archive/photos", "--state", tmp_path / "journal", "--limit", most) in {0, 1}
+    report = report_of(tmp_path / "journal")
+    assert (report["indexed"], report["reasons"]) == (30, {"bad_row": 2})
+    assert [one["detail"] for one in report["first_failures"]] == [
+        f"no object of such a name can be asked for: s3://archive/photos/1/{name}" for name in ("../up.png", "/odd.png")
+    ]
     assert sorted(service.catalog.noticed) == sorted(contents)
 
 
