@@ -17,11 +17,12 @@ from imagesearch.command.models import Models
 from imagesearch.command.rate import Rate
 from imagesearch.command.screen import Screen
 from imagesearch.command.search import Search
+from imagesearch.command.sizing import Sizing
 from imagesearch.command.status import Status
 from imagesearch.errors import ImageSearchError, Unauthorized, Unavailable
 from imagesearch.steps import Retrying
 
-Command = Search | Add | Backfill | Embeddings | Status | Models | Rate | Export
+Command = Search | Add | Backfill | Embeddings | Status | Models | Rate | Export | Sizing
 _COMMANDS: dict[str, tuple[type[Command], str]] = {
     "search": (Search, "find pictures by words, by pictures, by what was found, or by all together"),
     "add": (Add, "send pictures and folders to the watched folder"),
@@ -31,6 +32,7 @@ _COMMANDS: dict[str, tuple[type[Command], str]] = {
     "models": (Models, "which models answer; stop, resume or revert a change of them"),
     "rate": (Rate, "say what you think of the last search, or of one of its hits"),
     "export": (Export, "what people rated, for programs"),
+    "sizing": (Sizing, "what so many pictures take: disk, memory, nodes, cores; asks no service"),
 }
 _EPILOG = """\
 exit codes: 0 found or done; 1 nothing found, or a file failed; 2 wrong command line; 3 the service is away;
