@@ -33,8 +33,9 @@ from core.vectors.edge_config import search_params
 from core.vectors.edge_filters import edge_filter
 from core.vectors.edge_gate import Held
 from core.vectors.edge_growth import IndexGrowth
+from core.vectors.edge_payload_indexes import add_index, missing_indexes
 from core.vectors.edge_shard import Shard
-from core.vectors.edge_shards import EdgeShards, add_index, missing_indexes, open_files, remove_trees, sync_files
+from core.vectors.edge_shards import EdgeShards, open_files, remove_trees, sync_files
 from core.vectors.storage import PLAIN, VectorStorage
 
 log = structlog.get_logger()

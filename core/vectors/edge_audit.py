@@ -24,6 +24,7 @@ from pydantic import BaseModel
 from core.points import PAYLOAD_INDEXES, IndexType, contradicts
 from core.vectors.edge_config import shard_config
 from core.vectors.edge_index import end_with_parent
+from core.vectors.edge_payload_indexes import add_index
 from core.vectors.storage import Quantization, VectorStorage
 
 _PAGE = 512
@@ -138,8 +139,6 @@ def _loaded_somehow(folder: Path) -> edge.EdgeShard:
 
 
 def _rescue(engine: edge.EdgeShard, target: Path, storage: VectorStorage) -> int:
-    from core.vectors.edge_shards import add_index  # noqa: PLC0415 - which starts this very module
-
     rescued: edge.EdgeShard | None = None
     kept = 0
     for page in _readable(engine):

@@ -23,8 +23,9 @@ import qdrant_edge as edge
 import structlog
 
 from core.vectors.edge_index import BUILT, COPIED, READY
+from core.vectors.edge_payload_indexes import add_index, missing_indexes
 from core.vectors.edge_shard import Shard
-from core.vectors.edge_shards import EdgeShards, add_index, missing_indexes, open_files, sync_files
+from core.vectors.edge_shards import EdgeShards, open_files, sync_files
 from core.vectors.storage import VectorStorage
 
 log = structlog.get_logger()

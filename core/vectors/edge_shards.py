@@ -27,7 +27,6 @@ import structlog
 
 from core import files
 from core.errors import InvalidRequest, VectorsUnavailable
-from core.points import PAYLOAD_INDEXES, IndexType
 from core.room import LEAST_FREE_BYTES, check_room
 from core.seals import Seal
 from core.vectors import edge_repair
@@ -51,13 +50,6 @@ _WHAT = "the vectors"
 _ROOM_TO_OPEN = 16 * 2**20
 _ROOM_TO_CREATE = LEAST_FREE_BYTES + 128 * 2**20
 """An empty shard with its payload indexes takes 105 MB."""
-
-_SCHEMA: dict[IndexType, edge.PayloadSchemaType | edge.KeywordIndexParams] = {
-    IndexType.KEYWORD: edge.PayloadSchemaType.Keyword,
-    IndexType.SUBSTRING: edge.KeywordIndexParams(prefix=True),
-    IndexType.INTEGER: edge.PayloadSchemaType.Integer,
-    IndexType.FLOAT: edge.PayloadSchemaType.Float,
-}
 
 
 class EdgeShards:
@@ -264,21 +256,6 @@ def standing(folder: Path) -> dict[str, Path]:
             found = (generation == 0 or _ready(path).exists(), generation, path)
             newest[collection] = max(newest.get(collection, found), found)
     return {collection: path for collection, (_, _, path) in newest.items()}
-
-
-def missing_indexes(engine: edge.EdgeShard) -> list[str]:
-    """Fields that a collection of an earlier release has no index on yet, or none by which beginnings can be asked for."""
-    present = engine.info().payload_schema
-    return [key for key, wanted in PAYLOAD_INDEXES.items() if key not in present or not _serves(present[key], wanted)]
-
-
-def _serves(index: edge.PayloadIndexInfo, wanted: IndexType) -> bool:
-    return wanted is not IndexType.SUBSTRING or bool(isinstance(index.params, edge.KeywordIndexParams) and index.params.prefix)
-
-
-def add_index(engine: edge.EdgeShard, key: str) -> None:
-    """Once in the life of a collection; over 40,000 points it takes, and holds the GIL for, 0.5 to 1.5 s."""
-    engine.update(edge.UpdateOperation.create_field_index(key, _SCHEMA[PAYLOAD_INDEXES[key]]))
 
 
 def open_files(paths: list[Path]) -> list[int]:
