@@ -344,7 +344,7 @@ def test_a_service_that_is_away_is_said_and_the_search_is_answered_when_it_is_ba
     product.environment |= {"MODEL_PROFILE": "auto", "CLIP_MODEL": "nowhere/to-be-found", "SEGMENTER": "none"}
     product.start()
     expect(alert).to_have_count(0, timeout=60_000)
-    expect(page.locator("#notice")).to_contain_text("FALLBACK: the small starter model answers")
+    expect(page.locator("#notice")).to_contain_text("FALLBACK: the small starter model answers", timeout=30_000)
     expect(page.locator("#model")).to_have_text("Answered by starter")
     wait_for("the folder is indexed again", lambda: product.status()["images"]["pending"] == 0, timeout_s=60)
     page.get_by_role("button", name="Search", exact=True).click()
