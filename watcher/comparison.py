@@ -87,17 +87,18 @@ class Comparison:
     async def _walk(self, collection: str, beginning: str, *, start: str, every_point: bool) -> AsyncGenerator[Compared, None]:
         if ranges.end_of(beginning) <= start:
             return
-        wanted = await self._ledger.run(ranges.settled, beginning)
-        many = wanted.images + wanted.segments
-        if not (every_point and many > self._points_per_range):
-            found = await self._found(collection, beginning)
-            if found == wanted and (not every_point or not many):
+        if not (start and start.startswith(beginning)):  # else it was divided before: to count it again is dear where it is large
+            wanted = await self._ledger.run(ranges.settled, beginning)
+            many = wanted.images + wanted.segments
+            if not (every_point and many > self._points_per_range):
+                found = await self._found(collection, beginning)
+                if found == wanted and (not every_point or not many):
+                    return
+                many = max(many, found.images + found.segments)
+            if many <= self._points_per_range or len(beginning) == _ID_DIGITS:
+                yield await self._compared(collection, beginning)
+                await asyncio.sleep(many / self._points_per_s if self._points_per_s else 0.0)
                 return
-            many = max(many, found.images + found.segments)
-        if many <= self._points_per_range or len(beginning) == _ID_DIGITS:
-            yield await self._compared(collection, beginning)
-            await asyncio.sleep(many / self._points_per_s if self._points_per_s else 0.0)
-            return
         for digit in ranges.DIGITS:
             async with aclosing(self._walk(collection, beginning + digit, start=start, every_point=every_point)) as walk:
                 async for compared in walk:

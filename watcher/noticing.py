@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 
+from watcher import jobs
 from watcher.homes import observer_of, vigil_of
 from watcher.ingesting import Ingesting
 from watcher.intake import Intake, IntakeEvents
@@ -45,6 +46,9 @@ def noticing(settings: WatcherSettings, ingesting: Ingesting, ledger: Operations
     def is_calm() -> bool:
         return intake.is_calm and not scanner.is_busy and not scanner.folder_missing
 
+    async def is_backlog() -> bool:
+        return await ledger.run(jobs.has_pending, new_alone=worker.takes_new_alone)
+
     intake = Intake(
         pictures,
         ledger,
@@ -74,6 +78,7 @@ def noticing(settings: WatcherSettings, ingesting: Ingesting, ledger: Operations
         every_point_interval_s=settings.vectors_check_interval_s,
         scan=scanner.complete_scan,
         is_calm=is_calm,
+        is_backlog=is_backlog,
         models=worker.models,
         mended=worker.wake,
     )

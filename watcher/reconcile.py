@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
@@ -25,8 +25,12 @@ log = structlog.get_logger()
 
 _PAGE = 500
 _RETRY_S = 5.0
-_SLICE_S = 20.0
+_SLICE_S = 5.0
 """After which a look at every point lets others have their turn."""
+
+_SLICE_AMONG_OTHERS_S = 2.0
+_PAUSE_PER_SLICE = 9.0
+"""While pictures wait, so much of its own length passes after a slice: a tenth of the time is the comparison's, whatever waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +60,12 @@ class VectorCheck:
         self._ledger = ledger
         self._vectors = vectors
         self._locks = locks
+        self._points_per_s = points_per_s
         self._comparison = Comparison(ledger, vectors, points_per_s=points_per_s, points_per_range=points_per_range)
         self._pending: set[str] = set()
         """Collections of which the look at every point that is under way has not come to the end."""
+        self._foreign: dict[str, str | None] = {}
+        """Likewise those of other models, each with the point where it stopped."""
 
     async def counts_agree(self, info: ModelsInfo) -> bool:
         """A quick look: as many points of each kind as the ledger expects."""
@@ -94,12 +101,15 @@ class VectorCheck:
             return Mended(0, 0, complete=True)
         current = {space.collection for space in info.spaces}
         present = await self._vectors.collections()
+        if every_point and not self.is_under_way:
+            self._pending, self._foreign = set(present), dict.fromkeys(present)
         self._pending &= current & set(present)
+        self._foreign = {name: at for name, at in self._foreign.items() if name in present and name not in current}
         missing, stray = 0, 0
-        if every_point and not self._pending:
-            self._pending = current & set(present)
-            for collection in present:
-                stray += await self._remove_unknown(collection) if collection not in current else 0
+        for collection in sorted(self._foreign) if every_point else ():
+            stray += await self._remove_unknown(collection, until=until)
+            if collection in self._foreign:
+                return Mended(missing, stray, complete=False)
         for collection in sorted(self._pending) if every_point else [name for name in present if name in current]:
             mended = await self._mend(collection, every_point=every_point, until=until)
             missing, stray = missing + mended.missing, stray + mended.stray
@@ -111,7 +121,7 @@ class VectorCheck:
     @property
     def is_under_way(self) -> bool:
         """Whether a look at every point was begun and has not come to its end."""
-        return bool(self._pending)
+        return bool(self._pending or self._foreign)
 
     async def _mend(self, collection: str, *, every_point: bool, until: float) -> Mended:
         missing, stray = 0, 0
@@ -123,14 +133,35 @@ class VectorCheck:
                 stray += await self._mend_stray(collection, compared.unexplained)
         return Mended(missing, stray, complete=not every_point or not self._comparison.is_under_way(collection))
 
-    async def _remove_unknown(self, collection: str) -> int:
-        """In the collection of other models: what they found of a known image is kept, should they come back."""
+    async def _remove_unknown(self, collection: str, *, until: float) -> int:
+        """In the collection of other models: what they found of a known image is kept, should they come back.
+
+        It is left among `_foreign` where time was over before its end.
+        """
         strays = 0
-        async for record in self._vectors.scroll(collection, where=Where(must=(Match("kind", (Kind.IMAGE.value,)),))):
-            image_id = str(record.payload.get("image_id"))
-            if image_id not in await self._ledger.run(views.states, [image_id]):
-                strays += await self._check_strays(collection, image_id, [record])
+        seals = Where(must=(Match("kind", (Kind.IMAGE.value,)),))
+        async with aclosing(self._pages(collection, seals, first=self._foreign[collection])) as pages:
+            async for page in pages:
+                of_image = {str(record.payload.get("image_id")): record for record in page}
+                known = await self._ledger.run(views.states, list(of_image))
+                for image_id in of_image.keys() - known.keys():
+                    strays += await self._check_strays(collection, image_id, [of_image[image_id]])
+                await asyncio.sleep(len(page) / self._points_per_s if self._points_per_s else 0.0)
+                self._foreign[collection] = page[-1].id
+                if len(page) == _PAGE and time.monotonic() >= until:
+                    return strays
+        del self._foreign[collection]
         return strays
+
+    async def _pages(self, collection: str, where: Where, *, first: str | None) -> AsyncGenerator[list[Record], None]:
+        page: list[Record] = []
+        async for record in self._vectors.scroll(collection, where=where, first=first, batch=_PAGE):
+            page.append(record)
+            if len(page) == _PAGE:
+                yield page
+                page = []
+        if page:
+            yield page
 
     async def _check_image(self, collection: str, image_id: str) -> bool:
         async with self._locks.hold(image_id):
@@ -171,7 +202,7 @@ class VectorCheck:
 
 class Reconciler:
     """`run` compares at the start, at intervals and on request: counts as a rule, every point at a start, after a change of models, and
-    each `every_point_interval_s`, since a cluster may lose points and revive as many.
+    each `every_point_interval_s`, since a cluster may lose points and revive as many. While there `is_backlog`, ingestion has most of the time.
     """
 
     def __init__(
@@ -183,6 +214,7 @@ class Reconciler:
         every_point_interval_s: float = 86_400.0,
         scan: Callable[[], Awaitable[None]],
         is_calm: Callable[[], bool],
+        is_backlog: Callable[[], Awaitable[bool]],
         models: Callable[[], Awaitable[ModelsInfo]],
         mended: Callable[[], None],
     ) -> None:
@@ -192,6 +224,7 @@ class Reconciler:
         self._every_point_interval_s = every_point_interval_s
         self._scan = scan
         self._is_calm = is_calm
+        self._is_backlog = is_backlog
         self._models = models
         self._mended = mended
         self._wake = asyncio.Event()
@@ -239,20 +272,24 @@ class Reconciler:
             totals = await self._ledger.run(views.totals)
             if totals.images.pending or totals.images.running or totals.unsettled or await self._check.counts_agree(info):
                 return self._interval_s
+        among_others = await self._is_backlog()
         self._every_point = False
-        await self._mend(info, every_point=every_point)
-        return 0.0 if self._every_point else self._interval_s
+        took_s = await self._mend(info, every_point=every_point, for_s=_SLICE_AMONG_OTHERS_S if among_others else _SLICE_S)
+        if not self._every_point:
+            return self._interval_s
+        return _PAUSE_PER_SLICE * took_s if among_others else 0.0
 
-    async def _mend(self, info: ModelsInfo, *, every_point: bool) -> None:
+    async def _mend(self, info: ModelsInfo, *, every_point: bool, for_s: float) -> float:
+        """Returns the seconds that it took."""
         started = time.monotonic()
         try:
-            mended = await self._check.mend(info, every_point=every_point, for_s=_SLICE_S)
+            mended = await self._check.mend(info, every_point=every_point, for_s=for_s)
         except BaseException:
             self._every_point = self._every_point or every_point
             raise
         level = log.warning if mended.missing or mended.stray else log.debug
-        ms = round((time.monotonic() - started) * 1000)
-        level("vectors_compared", missing=mended.missing, stray=mended.stray, ms=ms, complete=mended.complete)
+        took_s = time.monotonic() - started
+        level("vectors_compared", missing=mended.missing, stray=mended.stray, ms=round(took_s * 1000), complete=mended.complete)
         if mended.missing:
             self._mended()
         if not mended.complete:
@@ -260,3 +297,4 @@ class Reconciler:
         elif every_point:
             self._looked_at = time.monotonic()
             self._every_point, self._once_more = self._every_point or self._once_more, False
+        return took_s

@@ -163,12 +163,14 @@ def expected(connection: Connection, after: str, limit: int) -> list[Expected]:
 
 def states(connection: Connection, image_ids: Sequence[str]) -> dict[str, Expected | None]:
     """Of each image that is known: what its collections must hold, or None while that is not settled."""
-    found: dict[str, Expected | None] = {}
-    for image_id in image_ids:
-        row = connection.execute("SELECT state, segments FROM images WHERE image_id = ?", (image_id,)).fetchone()
-        if row is not None:
-            found[image_id] = Expected(image_id, row["segments"]) if row["state"] == ImageState.INDEXED else None
-    return found
+    rows = connection.execute(
+        "SELECT image_id, state, segments FROM images WHERE image_id IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(image_ids)),),
+    )
+    return {
+        row["image_id"]: Expected(row["image_id"], row["segments"]) if row["state"] == ImageState.INDEXED else None
+        for row in rows
+    }
 
 
 def _state(row: Any) -> ImageState:

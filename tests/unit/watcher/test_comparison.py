@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import random
 import time
 import tracemalloc
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import pytest
@@ -21,6 +24,7 @@ from structlog.testing import capture_logs
 from core import points
 from core.ports import ANYTHING, Match, Point, Prefix, Record, Where
 from core.schemas import EngineState, ImageState, ModelsInfo, Space
+from core.sql.connection import Connection
 from tests.fakes import FakeVectorStore
 from watcher import jobs, locations, ranges, views
 from watcher.comparison import Compared, Comparison, ids_of
@@ -31,6 +35,9 @@ from watcher.locks import ImageLocks
 from watcher.reconcile import Mended, Reconciler, VectorCheck
 from watcher.shared_ledger import SharedLedger
 from watcher.views import Expected
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 NAME = "clip-test"
 MODELS = ModelsInfo(
@@ -297,6 +304,18 @@ async def test_a_rate_is_kept(file_ledger: Ledger) -> None:
     assert time.monotonic() - began >= 300 / 600 * 0.9
 
 
+async def scan() -> None:
+    return None
+
+
+async def models() -> ModelsInfo:
+    return MODELS
+
+
+async def never() -> bool:
+    return False
+
+
 async def test_a_look_at_every_point_is_made_in_slices_and_once_more_when_models_changed_meanwhile(file_ledger: Ledger) -> None:
     images = images_of(30)
     await index(file_ledger, images)
@@ -313,15 +332,16 @@ async def test_a_look_at_every_point_is_made_in_slices_and_once_more_when_models
                 reconciler.models_changed()
             return mended
 
-    async def scan() -> None:
-        return None
-
-    async def models() -> ModelsInfo:
-        return MODELS
-
     check = Sliced(file_ledger, store, ImageLocks(), points_per_range=20)
     reconciler = Reconciler(
-        file_ledger, check, interval_s=60, scan=scan, is_calm=lambda: True, models=models, mended=lambda: None
+        file_ledger,
+        check,
+        interval_s=60,
+        scan=scan,
+        is_calm=lambda: True,
+        is_backlog=never,
+        models=models,
+        mended=lambda: None,
     )
     running = asyncio.create_task(reconciler.run())
     async with asyncio.timeout(30):
@@ -331,3 +351,98 @@ async def test_a_look_at_every_point_is_made_in_slices_and_once_more_when_models
     first = looks.index(True)
     assert first >= 3
     assert looks == [*[False] * first, True, *[False] * first, True]
+
+
+async def test_while_pictures_wait_a_look_takes_a_tenth_of_the_time_and_comes_to_its_end(file_ledger: Ledger) -> None:
+    slices: list[tuple[float, float, float]] = []
+
+    class Slow(VectorCheck):
+        """Three slices of 30 ms."""
+
+        async def mend(self, info: ModelsInfo, *, every_point: bool = True, for_s: float = 0.0) -> Mended:
+            began = time.monotonic()
+            time.sleep(0.03)  # noqa: ASYNC251 - work
+            slices.append((began, time.monotonic(), for_s))
+            return Mended(0, 0, complete=len(slices) == 3)
+
+    async def always() -> bool:
+        return True
+
+    reconciler = Reconciler(
+        file_ledger,
+        Slow(file_ledger, FakeVectorStore(), ImageLocks()),
+        interval_s=60,
+        scan=scan,
+        is_calm=lambda: True,
+        is_backlog=always,
+        models=models,
+        mended=lambda: None,
+    )
+    running = asyncio.create_task(reconciler.run())
+    async with asyncio.timeout(30):
+        while len(slices) < 3:
+            await asyncio.sleep(0.005)
+    running.cancel()
+    for (began, ended, _), (after, *_) in itertools.pairwise(slices):
+        assert after - ended >= 9 * (ended - began) - 0.01
+    assert all(for_s <= 2 for *_, for_s in slices)
+
+
+class Asked:
+    """A ledger that counts what it is asked, by the operation's name and first argument."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.asked: Counter[tuple[str, object]] = Counter()
+
+    async def run(self, operation: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        first = args[0] if args and isinstance(args[0], str) else None
+        self.asked[operation.__name__, first] += 1
+        return await self._ledger.run(operation, *args, **kwargs)
+
+    def now(self) -> float:
+        return self._ledger.now()
+
+
+async def test_what_other_models_made_is_looked_through_by_pages_in_slices_and_only_what_is_unknown_goes(ledger: Ledger) -> None:
+    images, strangers = images_of(1200), images_of(3, seed=9)
+    await index(ledger, images[:5])
+    await ledger.run(
+        locations.admit, [Admission(f"{one.image_id}.jpg", FileStat(1, 2, 3), one.image_id, 1.0, 0) for one in images[5:]], 1.0
+    )
+    store = await whole(images[:5])
+    former = [point for image in (*images, *strangers) for point in points_of(image)]
+    await store.upsert("former", former)
+    asked = Asked(ledger)
+    check = VectorCheck(asked, store, ImageLocks())
+
+    slices = [await check.mend(MODELS, for_s=0.0)]
+    while not slices[-1].complete:
+        slices.append(await check.mend(MODELS, for_s=0.0))
+    assert len(slices) >= 3
+    assert sum(one.stray for one in slices) == 3
+    assert {point.payload["image_id"] for point in store.stored["former"].values()} == {one.image_id for one in images}
+    assert asked.asked["states", None] <= 3 + 2 * 3  # pages, and each stranger under its lock
+    assert not check.is_under_way
+
+
+async def test_a_collection_of_other_models_that_is_dropped_midway_holds_nothing_up(file_ledger: Ledger) -> None:
+    images = images_of(1100)
+    await index(file_ledger, images[:5])
+    store = await whole(images[:5])
+    await store.upsert("former", [points_of(Expected(image.image_id, 0))[0] for image in images[5:]])
+    check = VectorCheck(file_ledger, store, ImageLocks())
+    assert not (await check.mend(MODELS, for_s=0.0)).complete
+    await store.drop("former")
+    assert (await check.mend(MODELS)).complete
+
+
+async def test_a_look_that_goes_on_counts_nothing_of_what_it_divided_before(file_ledger: Ledger) -> None:
+    images = images_of(120)
+    await index(file_ledger, images)
+    asked = Asked(file_ledger)
+    compared = Comparison(asked, await whole(images), points_per_range=20)
+    while compared.is_under_way(NAME) or not asked.asked:
+        await all_of(compared.every_point(NAME, until=time.monotonic()))
+    assert asked.asked["settled", ""] == 1
+    assert max(count for (name, _), count in asked.asked.items() if name == "settled") == 1
