@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from core.errors import ModelUnreachable, Unavailable
 from core.sql.place import DatabasePlace
@@ -139,6 +140,47 @@ async def test_a_broker_that_lost_everything_is_filled_again_within_ten_seconds(
         await until(lambda: len(broker.held) >= 300)
     assert time.monotonic() - began < 15  # 5 s of grace, 2 s between looks, and a busy machine
     assert sorted(broker.held) == [name(number) for number in range(300)]
+
+
+async def test_in_a_broker_that_loses_nothing_what_workers_were_just_given_is_not_taken_for_lost(ledger: Ledger) -> None:
+    """Each task is out of the broker for a moment before a worker's word of it is in the ledger; at any look some are. New pictures
+    overtake the others."""
+    await admit(ledger, *range(600))
+    broker, ending = FakeBroker(), asyncio.Event()
+
+    async def work(number: int) -> None:
+        while not ending.is_set():
+            given = next((one for one in broker.held if one in new), broker.held[0] if broker.held else None)
+            if given is not None:
+                broker.held.remove(given)
+            await asyncio.sleep(0.1)
+            if given is not None:
+                await ledger.run(tasks.take, given, ledger.now(), 60.0, new_alone=False)
+
+    new: set[str] = set()
+    async with enqueuing(ledger, broker, FakeWorker()), asyncio.TaskGroup() as workers:
+        await until(lambda: len(broker.held) == 600)
+        with capture_logs() as logs:
+            for number in range(6):
+                workers.create_task(work(number))
+            for number in range(1000, 1018):
+                new.add(name(number))
+                await admit(ledger, number, priority=1)
+                await asyncio.sleep(0.5)
+            ending.set()
+    assert [entry for entry in logs if entry["event"] == "tasks_lost"] == []
+    assert len(set(broker.sent)) == len(broker.sent)
+
+
+async def test_a_task_that_is_lost_amid_others_is_sent_again_and_no_other(ledger: Ledger) -> None:
+    await admit(ledger, *range(20))
+    broker = FakeBroker()
+    async with enqueuing(ledger, broker, FakeWorker()):
+        await until(lambda: len(broker.held) == 20)
+        lost = broker.held.pop(0)  # with a worker that died before it looked at it
+        await until(lambda: len(broker.sent) > 20)
+        await asyncio.sleep(0.2)
+    assert broker.sent[20:] == [lost]
 
 
 async def test_without_models_nothing_is_sent_and_it_is_said_why(ledger: Ledger) -> None:

@@ -105,14 +105,21 @@ async def test_a_new_picture_is_sent_though_the_broker_has_its_fill_of_a_backfil
     assert (await enter(ledger, room=5))[0] == Task(name(101), 1)
 
 
-async def test_what_the_broker_lost_is_sent_again_oldest_first(ledger: Ledger) -> None:
-    await admit(ledger, 1, 2, 3)
+async def test_what_the_broker_lost_is_sent_again_in_the_order_in_which_it_would_have_been_handed_out(ledger: Ledger) -> None:
+    await admit(ledger, 1, 2)
     await enter(ledger)
-    now = ledger.now()
-    assert await ledger.run(tasks.sent_before, now - 60) == 0
-    assert await ledger.run(tasks.sent_before, now + 1) == 3
-    assert len(await ledger.run(tasks.renew_oldest, 2, now + 1, now + 2)) == 2
-    assert await ledger.run(tasks.sent_before, now + 1) == 1
+    await admit(ledger, 3, priority=-2)
+    await admit(ledger, 4, priority=1)
+    await enter(ledger)
+    assert await ledger.run(tasks.count_out) == 4
+    out = await ledger.run(tasks.first_out, 10)
+    assert [sent.image_id for sent in out] == [name(4), name(1), name(2), name(3)]
+    assert await ledger.run(tasks.first_out, 2) == out[:2]
+    await take(ledger, 1)
+    now = ledger.now() + 1
+    assert await ledger.run(tasks.renew, out[:3], now) == [Task(name(4), 1), Task(name(2), 0)]
+    assert [sent.image_id for sent in await ledger.run(tasks.first_out, 10)] == [name(4), name(2), name(3)]
+    assert min(sent.sent_at for sent in (await ledger.run(tasks.first_out, 2))) == now
     assert await ledger.run(tasks.count) == 3
 
 
@@ -121,7 +128,7 @@ async def test_a_task_whose_image_ended_otherwise_is_not_taken_for_lost(ledger: 
     await enter(ledger)
     await ledger.run(locations.forget, ["1.png"], ledger.now())
     assert await ledger.run(jobs.claim_image, name(2), ledger.now(), LEASE_S) is not None
-    assert await ledger.run(tasks.sent_before, ledger.now() + 1) == 0
+    assert await ledger.run(tasks.count_out) == 0
     assert await ledger.run(tasks.count) == 0
 
 

@@ -16,7 +16,7 @@ from watcher.metrics import IngestionMetrics
 from watcher.queue import tasks
 from watcher.queue.broker import Broker
 from watcher.queue.metrics import QueueMetrics
-from watcher.queue.tasks import Demand, Task
+from watcher.queue.tasks import Demand, Sent, Task
 from watcher.worker import Worker
 
 log = structlog.get_logger()
@@ -28,7 +28,8 @@ _BATCH = 200
 _IDLE_S = 0.5
 _LOOK_S = 2.0
 _GRACE_S = 5.0
-"""A task older than this that the broker does not hold was lost, or is with a worker that died before it looked at it."""
+"""A task that the broker does not hold for longer than this was lost, or is with a worker that died before it looked at it; one that a
+worker was just given is taken by then."""
 
 _RATED_AHEAD_S = 2.0
 
@@ -45,10 +46,13 @@ class Enqueuer:
         self._rate_per_s = rate_per_s
         self._allowed = 1.0
         self._allowed_at = self._looked_at = time.monotonic()
+        self._doubted: dict[Sent, float] = {}
+        """What the broker did not hold at the last look, and since when."""
 
     async def run(self, worker: Worker, ledger: Operations) -> None:
         """Send and look after what was sent, for ever. `worker` ingests nothing here: it knows the models, wakes, and tells of outages."""
         self._held = 0
+        self._doubted = {}
         while True:
             try:
                 await worker.models()
@@ -99,14 +103,19 @@ class Enqueuer:
             return
         waiting = await self._broker.waiting()
         self._metrics.note_waiting(waiting)
-        now = ledger.now()
-        old = await ledger.run(tasks.sent_before, now - _GRACE_S)
-        young = await ledger.run(tasks.count) - old
-        lost = old - max(0, waiting - young)
-        if lost > 0:
-            again = await ledger.run(tasks.renew_oldest, min(lost, _BATCH), now - _GRACE_S, now)
-            log.warning("tasks_lost", count=lost, sent_again=len(again))
+        lost = await self._lost(ledger, waiting)
+        if lost:
+            again = await ledger.run(tasks.renew, lost[:_BATCH], ledger.now())
+            log.warning("tasks_lost", count=len(lost), sent_again=len(again))
             self._metrics.note_lost(len(again))
             await self._send(ledger, again)
-        if lost <= _BATCH:
+        if len(lost) <= _BATCH:
             self._looked_at = time.monotonic()
+
+    async def _lost(self, ledger: Operations, waiting: int) -> list[Sent]:
+        """What is not among the `waiting` since its grace began: a broker hands tasks out in order, so the first that are out are it."""
+        out = await ledger.run(tasks.count_out)
+        first = await ledger.run(tasks.first_out, out - waiting) if out > waiting else []
+        now = time.monotonic()
+        self._doubted = {sent: self._doubted.get(sent, now) for sent in first}
+        return [sent for sent, since in self._doubted.items() if now - since >= _GRACE_S]

@@ -5,6 +5,7 @@ So whatever became of a task, an image that is pending without a row is sent onc
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,9 @@ from watcher.jobs import Job
 _PROMPT_ROOM = 32
 """As many as are taken for prompt, see `locations`."""
 
+_STEP_S = 0.00001
+"""Between two tasks that are sent at once: what was sent first is handed out first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -22,6 +26,14 @@ class Task:
 
     image_id: str
     priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A task as it was sent last."""
+
+    image_id: str
+    sent_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +48,15 @@ class Demand:
 def enter(connection: Connection, demand: Demand, now: float) -> list[Task]:
     """Rows for pending images that are due and have none, in the order in which to send them. What is prompt needs no room."""
     rows = connection.execute(
-        "INSERT INTO tasks (image_id, priority, sent_at) SELECT image_id, priority, ? FROM images"
+        "INSERT INTO tasks (image_id, priority, sent_at)"  # noqa: S608 - ours
+        f" SELECT image_id, priority, ? + {_STEP_S} * row_number() OVER (ORDER BY priority DESC, noticed_at) FROM"
+        " (SELECT image_id, priority, noticed_at FROM images"
         " WHERE state = 'pending' AND orphaned_at IS NULL AND priority > ? AND next_attempt_at <= ? AND (priority > 0 OR ?)"
         " AND NOT EXISTS (SELECT 1 FROM tasks WHERE tasks.image_id = images.image_id)"
-        " ORDER BY priority DESC, noticed_at LIMIT ? ON CONFLICT (image_id) DO NOTHING RETURNING image_id, priority",
+        " ORDER BY priority DESC, noticed_at LIMIT ?) AS due ON CONFLICT (image_id) DO NOTHING RETURNING image_id, priority, sent_at",
         (now, demand.above, now, demand.room > 0, min(demand.most, max(demand.room, _PROMPT_ROOM))),
-    )
-    return [Task(row["image_id"], row["priority"]) for row in rows]
+    ).fetchall()
+    return [Task(row["image_id"], row["priority"]) for row in sorted(rows, key=lambda row: row["sent_at"])]
 
 
 def unsent(connection: Connection, image_ids: Sequence[str]) -> None:
@@ -64,21 +78,31 @@ def count(connection: Connection) -> int:
     return int(found)
 
 
-def sent_before(connection: Connection, moment: float) -> int:
-    """Of those that are older than this; what they were for and ended otherwise is forgotten first."""
+def count_out(connection: Connection) -> int:
+    """Likewise; what they were for and ended otherwise is forgotten first."""
     connection.execute(
         "DELETE FROM tasks WHERE image_id IN (SELECT image_id FROM tasks JOIN images USING (image_id)"
         " WHERE state <> 'pending' OR orphaned_at IS NOT NULL)"
     )
-    (found,) = connection.execute("SELECT count(*) FROM tasks WHERE sent_at < ?", (moment,)).fetchone()
-    return int(found)
+    return count(connection)
 
 
-def renew_oldest(connection: Connection, most: int, moment: float, now: float) -> list[Task]:
-    """The oldest of those, to be sent again."""
+def first_out(connection: Connection, most: int) -> list[Sent]:
+    """Those that a broker hands out first, in that order."""
     rows = connection.execute(
-        "UPDATE tasks SET sent_at = ? WHERE image_id IN (SELECT image_id FROM tasks WHERE sent_at < ? ORDER BY sent_at LIMIT ?)"
-        " RETURNING image_id, priority",
-        (now, moment, most),
+        "SELECT image_id, sent_at FROM tasks ORDER BY least(greatest(priority, -1), 1) DESC, sent_at, image_id LIMIT ?", (most,)
     )
-    return sorted((Task(row["image_id"], row["priority"]) for row in rows), key=lambda task: -task.priority)
+    return [Sent(row["image_id"], row["sent_at"]) for row in rows]
+
+
+def renew(connection: Connection, lost: Sequence[Sent], now: float) -> list[Task]:
+    """Those that nobody took meanwhile, to be sent again, in the order in which to send them."""
+    with connection.transaction():
+        connection.executemany(
+            "UPDATE tasks SET sent_at = ? WHERE image_id = ?", [(now + n * _STEP_S, sent.image_id) for n, sent in enumerate(lost)]
+        )
+        rows = connection.execute(
+            "SELECT image_id, priority FROM tasks WHERE image_id IN (SELECT value FROM json_each(?)) ORDER BY sent_at",
+            (json.dumps([sent.image_id for sent in lost]),),
+        ).fetchall()
+    return [Task(row["image_id"], row["priority"]) for row in rows]
