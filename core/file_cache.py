@@ -6,7 +6,7 @@ import os
 import stat
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -59,18 +59,30 @@ class FileCache:
 
     def keep(self, name: str, content: bytes) -> None:
         """Complete or not at all, but for a power cut: who reads it looks whether it is whole."""
+        file = self.keep_open(name, content)
+        if file is not None:
+            file.close()
+
+    def keep_open(self, name: str, content: bytes) -> BinaryIO | None:
+        """As `keep`; the file, open at its beginning, which nobody who clears the folder can take away any more. None where it is not kept."""
         path = self._path(name)
         temporary = files.unfinished(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with self._lock:
-                self._make_room(len(content))
-                temporary.write_bytes(content)
-                temporary.replace(path)
-        except OSError as error:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            log.warning("file_unkept", folder=self._folder.name, errno=error.errno)
+        with ExitStack() as undone:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with self._lock:
+                    self._make_room(len(content))
+                    file = undone.enter_context(temporary.open("w+b"))
+                    file.write(content)
+                    file.seek(0)
+                    temporary.replace(path)
+            except OSError as error:
+                with suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+                log.warning("file_unkept", folder=self._folder.name, errno=error.errno)
+                return None
+            undone.pop_all()
+        return file
 
     def forget(self, name: str) -> None:
         """Its bytes stay counted until the next clearing, which counts anew."""

@@ -53,12 +53,13 @@ class ImageBucket:
     def __init__(self, place: BucketPlace, cache: FileCache, *, keys: Keys | None, link_endpoint: str | None = None) -> None:
         """`keys` sign links, and everything if they are given; else obstore finds others (a role, an instance).
 
-        `link_endpoint` is where browsers reach the service, if not where we do. Raises ImageSearchError where obstore is not installed.
+        `link_endpoint` is where browsers reach the service, if not where we do, as `endpoint_of` has it. Raises ImageSearchError where
+        obstore is not installed.
         """
         self.place = place
         self._cache = cache
         self._keys = keys
-        self._link_endpoint = link_endpoint.rstrip("/") if link_endpoint else None
+        self._link_endpoint = link_endpoint
         self._store = _opened(place, keys)
         self._calls = Calls()
         self._listing = Listing(self._store, place, keys, self._calls)
@@ -143,12 +144,13 @@ class ImageBucket:
     def open(self, path: str) -> OpenedFile:
         file = self.stat(path)
         opened = self._cached(file)
-        if opened is None:
-            fetched, _ = self._fetched(file)
-            opened = self._cached(fetched)
-        if opened is None:
+        if opened is not None:
+            return opened
+        fetched, content = self._whole(file)
+        kept = self._cache.keep_open(_kept_as(fetched), content)
+        if kept is None:
             raise StorageFull("there is no room to keep pictures of the bucket", retry_after_s=30)
-        return opened
+        return OpenedFile(kept, fetched.size, fetched.modified_ns / 10**9, content[:TELLING_BYTES])
 
     def peek(self, path: str) -> tuple[StoredFile, bytes]:
         return self._part(self.stat(path), TELLING_BYTES)
@@ -199,11 +201,15 @@ class ImageBucket:
         return self._get(file, {"range": (0, min(most_bytes, file.size)), "if_match": file.version or None})
 
     def _fetched(self, file: StoredFile) -> tuple[StoredFile, bytes]:
+        found, content = self._whole(file)
+        self._cache.keep(_kept_as(found), content)
+        return found, content
+
+    def _whole(self, file: StoredFile) -> tuple[StoredFile, bytes]:
         """The very version that was seen. Raises NotFound where it is another by now."""
         found, content = self._get(file, {"if_match": file.version or None}) if file.size else (file, b"")
         if len(content) != found.size:
             raise Unavailable("the bucket broke off in the middle of a picture")
-        self._cache.keep(_kept_as(found), content)
         return found, content
 
     def _get(self, file: StoredFile, options: GetOptions) -> tuple[StoredFile, bytes]:

@@ -70,6 +70,21 @@ def test_a_forgotten_file_is_gone_and_forgetting_twice_is_no_error(tmp_path: Pat
     assert cache.get("aa") is None
 
 
+def test_what_is_kept_open_is_whole_though_it_is_cleared_away_while_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, other = FileCache(tmp_path, max_bytes=1000), FileCache(tmp_path, max_bytes=1)
+    file = cache.keep_open("aa", b"picture")
+    assert file is not None
+    other.keep("bb", b"")
+    with file:
+        assert file.read() == b"picture"
+    assert cache.get("aa") is None
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "no room")))
+    assert cache.keep_open("cc", b"picture") is None
+    assert held(tmp_path) == 0
+
+
 def test_a_folder_that_cannot_be_written_costs_a_line_in_the_log_and_no_more(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
