@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from core.hosts import is_loopback
+from core.images.places import endpoint_of
 from core.replicas.addresses import ModelAddresses
 from core.settings import FolderSettings, parts
 from searchsvc.api_keys import StoredKey
@@ -94,6 +95,11 @@ class SearchSettings(ModelAddresses, FolderSettings):
         description="the S3 service as browsers reach it, e.g. `https://s3.example.org`, if not by `IMAGES_S3_ENDPOINT`",
     )
     max_event_streams: int = Field(default=32, ge=1, le=1024, description="listeners to `/api/v1/events` at once")
+
+    @field_validator("images_link_endpoint")
+    @classmethod
+    def _as_browsers_ask(cls, value: str | None) -> str | None:
+        return endpoint_of(value) if value else None
 
     @field_validator("feedback_reranking", mode="before")
     @classmethod

@@ -7,17 +7,32 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
+from urllib.parse import urlsplit, urlunsplit
 
 from core.images.signing import Keys, quoted
 
 _URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>.*))?")
 _ODD = re.compile(r"[\x00-\x1f\x7f]|//|(?:^|/)\.{1,2}(?:/|$)|^/|^$")
 _REGION = "us-east-1"
+_PORTS = {"http": 80, "https": 443}
 
 
 def is_odd(path: str) -> bool:
     """Whether an object of this name cannot be asked for."""
     return _ODD.search(path) is not None
+
+
+def endpoint_of(address: str) -> str:
+    """As browsers and libraries ask for it: the host is signed, and they write it small, and without the port that goes without saying.
+
+    Raises ValueError where it is no address.
+    """
+    parts = urlsplit(address.strip())
+    if parts.scheme not in _PORTS or not parts.hostname or parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("write an S3 service as http://host:port or https://host")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    port = "" if parts.port in {None, _PORTS[parts.scheme]} else f":{parts.port}"
+    return urlunsplit((parts.scheme, host + port, parts.path.rstrip("/"), "", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +47,14 @@ class BucketPlace:
 
     @classmethod
     def of(cls, url: str, *, endpoint: str | None = None, environment: Mapping[str, str] = os.environ) -> Self:
-        """Raises ValueError where this is no place in a bucket."""
+        """Raises ValueError where this is no place in a bucket, or the service's address none."""
         found = _URL.fullmatch(url)
         prefix = (found["prefix"] or "").strip("/") if found else ""
         if found is None or any(part in {".", ".."} or (part == "" and prefix) for part in prefix.split("/")):
             raise ValueError("write it as s3://bucket or s3://bucket/prefix")
         region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or _REGION
         where = endpoint or environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
-        return cls(found["bucket"], prefix, (where or f"https://s3.{region}.amazonaws.com").rstrip("/"), region)
+        return cls(found["bucket"], prefix, endpoint_of(where or f"https://s3.{region}.amazonaws.com"), region)
 
     @property
     def is_plain_http(self) -> bool:

@@ -38,7 +38,7 @@ class ImageSettings(BaseSettings):
     @model_validator(mode="after")
     def _in_a_bucket(self) -> Self:
         if self.images_url is not None:
-            BucketPlace.of(self.images_url)
+            BucketPlace.of(self.images_url, endpoint=self.images_s3_endpoint)
         return self
 
     @property

@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib import util
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -121,6 +122,36 @@ def test_the_service_is_found_where_the_settings_or_the_environment_name_it() ->
     assert keys_of(BucketPlace.of("s3://abc", environment=told), {"AWS_ACCESS_KEY_ID": "a"}) is None
 
 
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ("https://S3.Example.org:443/", "https://s3.example.org"),
+        ("HTTP://MinIO:80", "http://minio"),
+        ("http://minio:443", "http://minio:443"),
+        ("https://proxy.example.org:8443/MinIO/", "https://proxy.example.org:8443/MinIO"),
+        ("http://[::1]:80", "http://[::1]"),
+        ("http://[FE80::1]:9000", "http://[fe80::1]:9000"),
+    ],
+)
+def test_a_service_is_asked_and_signed_for_under_the_one_name_that_goes_over_the_wire(given: str, asked: str) -> None:
+    place = BucketPlace.of("s3://pictures", endpoint=given)
+    assert place.endpoint == asked
+    link = signed("GET", place.address("a.jpg"), {}, KEYS, lifetime_s=60, now=_AT)
+    sent = httpx.Request("GET", link)
+    assert sent.headers["Host"] == urlsplit(link).netloc
+    assert str(sent.url) == link
+
+
+@pytest.mark.parametrize(
+    "given", ["minio:9000", "minio", "ftp://minio", "http://", "http://minio:port", "http://key@minio", "http://minio/?a=b"]
+)
+def test_an_address_of_no_service_is_said_at_the_start(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGES_URL", "s3://pictures")
+    monkeypatch.setenv("IMAGES_S3_ENDPOINT", given)
+    with pytest.raises(ValueError):  # noqa: PT011 - some of them Python's own
+        ImageSettings()
+
+
 def test_without_obstore_it_is_said_how_it_is_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buckets, "find_spec", lambda name: None if name == "obstore" else util.find_spec(name))
     with pytest.raises(ImageSearchError, match=r"pip install '\.\[s3\]'"):
@@ -224,6 +255,25 @@ def test_a_file_that_was_cut_short_on_the_disk_is_fetched_again(bucket: Bucket, 
         assert opened.file.read() == b"whole"
     kept.write_bytes(b"")
     assert store.read("x.jpg", most_bytes=10)[1] == b"whole"
+
+
+def test_what_another_process_clears_away_at_once_is_opened_all_the_same(bucket: Bucket, tmp_path: Path) -> None:
+    """Its bound is smaller, or it has much to keep."""
+    content = b"\xff\xd8\xff" + bytes(100_000)
+    bucket.put("x.jpg", content)
+
+    class Cleared(FileCache):
+        def keep_open(self, name: str, content: bytes) -> BinaryIO | None:
+            file = super().keep_open(name, content)
+            self.forget(name)
+            return file
+
+    store = buckets.ImageBucket(bucket.place, Cleared(tmp_path, max_bytes=2**20), keys=KEYS)
+    for _ in range(2):
+        with store.open("x.jpg") as opened:
+            assert (opened.size, opened.first_bytes[:3]) == (len(content), content[:3])
+            assert opened.file.read() == content
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_a_cache_without_room_fetches_each_time_and_opens_nothing(bucket: Bucket, tmp_path: Path) -> None:

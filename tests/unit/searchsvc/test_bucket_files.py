@@ -96,7 +96,7 @@ async def test_files_can_be_sent_through_the_service_with_ranges(make_world: Mak
 
 
 async def test_the_page_may_show_pictures_of_the_bucket_and_of_nowhere_else(make_world: MakeWorld, bucket: Bucket) -> None:
-    world = await _world(make_world, bucket, images_link_endpoint="https://s3.example.org/")
+    world = await _world(make_world, bucket, images_link_endpoint="https://S3.example.org:443/")
     policy = (await world.client.get("/")).headers["Content-Security-Policy"]
     assert "img-src 'self' blob: data: https://s3.example.org;" in policy
     image_id = await _added(world, bucket, picture("red"), "a.png")
