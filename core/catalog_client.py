@@ -57,6 +57,12 @@ class HintRequest(Wire):
     backfill: bool = False
 
 
+class HintAnswer(Wire):
+    """How many of the paths will be looked at."""
+
+    hints: int
+
+
 class StatesRequest(Wire):
     """Body of `POST /v1/states`."""
 
@@ -113,10 +119,12 @@ class CatalogClient:
     async def notice(self, path: str, *, backfill: bool = False) -> ImageRecord:
         return _parsed(ImageRecord, await self._call("POST", "/v1/notice", body=NoticeRequest(path=path, backfill=backfill)))
 
-    async def hint(self, paths: Sequence[str], *, backfill: bool = False) -> None:
-        for first in range(0, len(paths), MOST_HINTS):
-            body = HintRequest(paths=tuple(paths[first : first + MOST_HINTS]), backfill=backfill)
-            await self._call("POST", "/v1/hints", body=body)
+    async def hint(self, paths: Sequence[str], *, backfill: bool = False) -> int:
+        each, taken = list(dict.fromkeys(paths)), 0
+        for first in range(0, len(each), MOST_HINTS):
+            body = HintRequest(paths=tuple(each[first : first + MOST_HINTS]), backfill=backfill)
+            taken += _parsed(HintAnswer, await self._call("POST", "/v1/hints", body=body)).hints
+        return taken
 
     async def delete(self, image_id: str) -> None:
         await self._call("DELETE", f"/v1/images/{image_id}")

@@ -362,8 +362,11 @@ class Catalog(Protocol):
         """
         ...
 
-    async def hint(self, paths: Sequence[str], *, backfill: bool = False) -> None:
-        """Something happened to the files at these paths, it is said: they are looked at soon, or missed by nobody if that is not so."""
+    async def hint(self, paths: Sequence[str], *, backfill: bool = False) -> int:
+        """Something happened to the files at these paths, it is said: they are looked at soon, or missed by nobody if that is not so.
+
+        Returns how many will be: each once, none that is hidden or lies elsewhere.
+        """
         ...
 
     async def delete(self, image_id: str) -> None:

@@ -51,7 +51,7 @@ class ImageEvents(_Said):
 
 class ImageEventsAnswer(Wire):
     hints: int = Field(description="objects that will be looked at")
-    ignored: int = Field(description="records of other buckets, other names, or other events")
+    ignored: int = Field(description="records of other buckets, other names, or other events, and of objects told of before")
 
 
 def hinted_paths(events: ImageEvents, place: BucketPlace) -> list[str]:

@@ -83,7 +83,7 @@ class NoticesRequest(Request):
 
 
 class NoticesAnswer(Wire):
-    hints: int = Field(description="paths that will be looked at")
+    hints: int = Field(description="paths that will be looked at: each once, none that is hidden or leads out of the folder")
 
 
 class SegmentsAnswer(Wire):

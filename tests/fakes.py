@@ -393,10 +393,12 @@ class FakeCatalog:
         self.backfilled += [path] * backfill
         return ImageRecord(image_id="0" * 64, state=ImageState.PENDING, paths=(path,), bytes=1, noticed_at=datetime.now(UTC))
 
-    async def hint(self, paths: Sequence[str], *, backfill: bool = False) -> None:
+    async def hint(self, paths: Sequence[str], *, backfill: bool = False) -> int:
         self._check()
-        self.hinted += paths
-        self.backfilled += paths if backfill else ()
+        taken = [path for path in dict.fromkeys(paths) if ".." not in path]
+        self.hinted += taken
+        self.backfilled += taken if backfill else ()
+        return len(taken)
 
     async def delete(self, image_id: str) -> None:
         await self.image(image_id)

@@ -162,17 +162,20 @@ class FolderCatalog:
             raise Unavailable("the file is still being written", retry_after_s=1)
         return stat, found
 
-    async def hint(self, paths: Sequence[str], *, backfill: bool = False) -> None:
+    async def hint(self, paths: Sequence[str], *, backfill: bool = False) -> int:
         pictures = self._parts.pictures
 
         def within() -> list[Hint]:
             hints = []
-            for path in paths:
+            for path in dict.fromkeys(paths):
                 with suppress(InvalidRequest):
-                    hints.append(Hint(pictures.checked(path), prompt=not backfill))
+                    if not is_hidden(path):
+                        hints.append(Hint(pictures.checked(path), prompt=not backfill))
             return hints
 
-        await self._post.hint(await self._read(within))
+        hints = await self._read(within)
+        await self._post.hint(hints)
+        return len(hints)
 
     async def delete(self, image_id: str) -> None:
         parts = self._parts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from core.catalog_client import SEGMENTS, HintRequest, ModelsRequest, NoticeRequest, SegmentRequest, StatesRequest
+from core.catalog_client import SEGMENTS, HintAnswer, HintRequest, ModelsRequest, NoticeRequest, SegmentRequest, StatesRequest
 from core.errors import InvalidRequest
 from core.gate import Gate
 from core.schemas import Health, ImportRequest
@@ -49,8 +49,7 @@ class Routes:
 
     async def hint(self, request: web.Request) -> web.Response:
         asked = await read_json(request, HintRequest)
-        await self._catalog.hint(asked.paths, backfill=asked.backfill)
-        return web.Response(status=204)
+        return json_answer(HintAnswer(hints=await self._catalog.hint(asked.paths, backfill=asked.backfill)), status=202)
 
     async def delete(self, request: web.Request) -> web.Response:
         await self._catalog.delete(request.match_info["id"])

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from imagesearch.backfill.rows import BATCH, Batch, Kind, Naming, Row, UnreadableSource, bad_row, checked_sha256
+from imagesearch.backfill.rows import BATCH, Batch, Naming, Row, UnreadableSource, bad_row, checked_sha256
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -128,7 +128,7 @@ def _row(told: Mapping[str, object], naming: Naming, home: Path) -> Row:
         return bad_row(str(error))
     name, (column,) = str(told.get("name") or "") or None, places
     if column == "key":
-        return Row(Kind.LYING, given["key"].lstrip("/"), sha256=sha256)
+        return naming.lying(given["key"].lstrip("/"), sha256=sha256)
     if column == "url":
         return naming.address(given["url"], sha256=sha256, name=name)
     path = Path(given["path"])

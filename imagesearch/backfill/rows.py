@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
+from core.filenames import is_hidden
 from imagesearch.pictures import printable
 
 BATCH = 1000
@@ -94,8 +95,8 @@ class Naming:
             return bad_row(f"the name is not UTF-8: {printable(text)}")
         if self.watched is not None and "://" not in self.watched:
             absolute = path.absolute()
-            if absolute.is_relative_to(Path(self.watched).absolute()):
-                return Row(Kind.LYING, absolute.relative_to(Path(self.watched).absolute()).as_posix(), sha256=sha256)
+            if ".." not in absolute.parts and absolute.is_relative_to(Path(self.watched).absolute()):
+                return self.lying(absolute.relative_to(Path(self.watched).absolute()).as_posix(), sha256=sha256)
         return self._named(Kind.FILE, text, below, sha256, name)
 
     def address(self, url: str, *, sha256: str | None = None, name: str | None = None) -> Row:
@@ -113,9 +114,18 @@ class Naming:
             return self._named(Kind.URL, url, PurePosixPath(unquote(parts.path).lstrip("/") or host), sha256, name)
         watched = f"{(self.watched or '').rstrip('/')}/"
         if watched.startswith("s3://") and url.startswith(watched):
-            return Row(Kind.LYING, url[len(watched) :], sha256=sha256)
+            return self.lying(url[len(watched) :], sha256=sha256)
         key = url.removeprefix(f"s3://{parts.netloc}/")
         return self._named(Kind.OBJECT, url, PurePosixPath(key), sha256, name)
+
+    def lying(self, path: str, *, sha256: str | None = None) -> Row:
+        """`path` is within the watched folder or bucket. Of one that is never looked at nobody would ever hear."""
+        parts = path.split("/")
+        if not _is_text(path) or "\0" in path or len(path) > _LONGEST_PLACE:
+            return bad_row("key: no name that a picture can have")
+        if is_hidden(path) or any(part in {"", ".", ".."} for part in parts):
+            return bad_row(f"key: no picture can be noticed there: {path}")
+        return Row(Kind.LYING, path, sha256=sha256)
 
     def _named(self, kind: Kind, place: str, below: PurePosixPath, sha256: str | None, name: str | None) -> Row:
         told = PurePosixPath(name.strip("/")) if name else below

@@ -23,6 +23,5 @@ async def take(request: web.Request) -> web.Response:
         raise NotFound("the pictures lie in a folder, whose changes are seen: IMAGES_URL names a bucket")
     events = await read_json(request, ImageEvents)
     paths = hinted_paths(events, services.bucket)
-    if paths:
-        await services.catalog.hint(paths)
-    return json_answer(ImageEventsAnswer(hints=len(paths), ignored=len(events.Records) - len(paths)), status=202)
+    hints = await services.catalog.hint(paths) if paths else 0
+    return json_answer(ImageEventsAnswer(hints=hints, ignored=len(events.Records) - hints), status=202)

@@ -86,8 +86,7 @@ async def notice(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     check_may_write(request)
     asked = await read_json(request, NoticesRequest)
-    await services.catalog.hint(asked.paths, backfill=True)
-    return json_answer(NoticesAnswer(hints=len(asked.paths)), status=202)
+    return json_answer(NoticesAnswer(hints=await services.catalog.hint(asked.paths, backfill=True)), status=202)
 
 
 async def show(request: web.Request) -> web.Response:

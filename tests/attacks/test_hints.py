@@ -31,7 +31,7 @@ async def test_no_hint_brings_a_picture_that_lies_outside(tmp_path: Path) -> Non
     ]
     async with house.running() as watcher:
         with capture_logs() as logs:
-            await watcher.catalog.hint(spellings)
+            assert await watcher.catalog.hint(spellings) == 1, "the name that is too long for any file alone"
             house.write("last.jpg", jpeg("last 1"))
             await watcher.catalog.hint(["last.jpg"])
             await until(lambda: bool(house.ledger_rows("SELECT 1 FROM images WHERE state = 'indexed'")))

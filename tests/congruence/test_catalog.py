@@ -57,7 +57,7 @@ async def test_a_noticed_file_is_admitted_at_once_and_then_indexed(catalog: Cata
 async def test_states_of_many_are_told_at_once_and_a_backfill_is_noticed(catalog: Catalog, house: House) -> None:
     one, other = house.write("a.jpg", jpeg("a")), house.write("b/c.jpg", jpeg("c"))
     await catalog.notice("a.jpg", backfill=True)
-    await catalog.hint(["b/c.jpg", "../not ours.jpg"], backfill=True)
+    assert await catalog.hint(["b/c.jpg", "../not ours.jpg", ".hidden/x.jpg", "b/c.jpg"], backfill=True) == 1
     await indexed(catalog, one)
     async with asyncio.timeout(5):
         while len((await catalog.states([], ["b/c.jpg"])).paths) < 1:

@@ -41,7 +41,7 @@ async def test_a_hint_at_the_watcher_on_standby_brings_an_object_in_long_before_
         assert (await other.catalog.status()).watcher.state == "standby"
         house.put("new.jpg", jpeg("new"))
         house.put("again.jpg", jpeg("again"))
-        await other.catalog.hint(["new.jpg", "again.jpg", "again.jpg", "never/was.jpg"])
+        assert await other.catalog.hint(["new.jpg", "again.jpg", "again.jpg", "never/was.jpg", "../no.jpg"]) == 3
         await house.agreed(30)
         house.delete("before.jpg")
         await other.catalog.hint(["before.jpg"], backfill=True)

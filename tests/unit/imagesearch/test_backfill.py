@@ -11,10 +11,10 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -29,6 +29,7 @@ from core.problems import problem
 from core.schemas import ImageRecord, ImageState, ImageStates
 from imagesearch.__main__ import main
 from imagesearch.backfill.journal import Journal
+from imagesearch.backfill.rows import Kind, Naming
 from searchsvc.app import create_app
 from searchsvc.settings import SearchSettings
 from tests.buckets import FakeS3
@@ -59,10 +60,12 @@ class IndexingCatalog(FakeCatalog):
         self.records[image_id] = record.model_copy(update={"paths": paths})
         return self.records[image_id]
 
-    async def hint(self, paths: Iterable[str], *, backfill: bool = False) -> None:
+    async def hint(self, paths: Sequence[str], *, backfill: bool = False) -> int:
+        taken = await super().hint(paths)
         for path in paths:
             if (self.images / path).exists():
                 await self.notice(path, backfill=backfill)
+        return taken
 
     async def states(self, image_ids: Any, paths: Any = ()) -> ImageStates:
         told = await super().states(image_ids, paths)
@@ -306,6 +309,23 @@ async def test_folders_go_on_behind_any_path_and_what_lies_in_the_watched_one_is
     manifest.write_text("key\nnew/one.png\n/old/archive/a.png\n")
     assert await backfill(service, manifest, "--json") == 0
     assert report_of(tmp_path / "keys.csv.backfill")["indexed"] == 2
+
+
+@pytest.mark.parametrize("key", ["/", "//", "/   ", "a/../b.png", "..", "./a.png", "a//b.png", "a/", ".hidden/a.png", "x" * 5000])
+async def test_a_key_that_nobody_would_ever_look_at_is_a_bad_row_at_once(service: Service, tmp_path: Path, key: str) -> None:
+    (service.images / "lies.png").write_bytes(picture("red", size=(8, 8)))
+    manifest = tmp_path / "keys.csv"
+    manifest.write_text(f"key\n{key}\nlies.png\n")
+    assert await backfill(service, manifest, "--json") == 1
+    report = report_of(tmp_path / "keys.csv.backfill")
+    assert (report["indexed"], report["reasons"]) == (1, {"bad_row": 1})
+    assert service.catalog.hinted == ["lies.png"]
+
+
+def test_what_lies_beyond_the_watched_folder_is_brought_although_its_name_begins_there() -> None:
+    row = Naming(watched="/pictures").local(Path("/pictures/../elsewhere/a.png"), PurePosixPath("a.png"))
+    assert (row.kind, row.place) == (Kind.FILE, "/pictures/../elsewhere/a.png")
+    assert Naming(watched="s3://b/p").address("s3://b/p/a/../b.png").kind is Kind.NONE
 
 
 async def test_addresses_are_fetched_and_those_that_lead_nowhere_are_given_up(service: Service, tmp_path: Path) -> None:

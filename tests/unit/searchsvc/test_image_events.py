@@ -81,9 +81,10 @@ async def test_a_batch_becomes_hints_for_the_watcher(make_world: MakeWorld) -> N
     world = await make_world(**bucket_settings())
     records = [record("ObjectCreated:Put", f"my+photos/{n}.jpg") for n in range(1000)]
     records.append(record("ObjectCreated:Put", "elsewhere.jpg"))
+    records.append(record("ObjectCreated:Put", "my+photos/../a.jpg"))
     batch = {"EventName": "s3:ObjectCreated:Put", "Key": "pictures/x", "Records": records}
     answer = await world.client.post("/api/v1/image-events", json=batch)
-    assert (answer.status, await answer.json()) == (202, {"hints": 1000, "ignored": 1})
+    assert (answer.status, await answer.json()) == (202, {"hints": 1000, "ignored": 2})
     assert world.catalog.hinted == [f"{n}.jpg" for n in range(1000)]
 
 

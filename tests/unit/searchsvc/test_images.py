@@ -96,7 +96,7 @@ async def test_states_of_many_images_and_paths_are_told_at_once(world: World) ->
 
 async def test_files_that_lie_there_are_noticed_as_a_backfill_with_a_key_where_writing_needs_one(make_world: MakeWorld) -> None:
     world = await make_world(api_keys=["a key of at least 24 characters"])
-    asked = {"paths": ["a.png", "b/c.png"]}
+    asked = {"paths": ["a.png", "b/c.png", "../d.png", "a.png"]}
     assert (await world.client.post("/api/v1/image-notices", json=asked)).status == 401
     key = {"Authorization": "Bearer a key of at least 24 characters"}
     answer = await world.client.post("/api/v1/image-notices", json=asked, headers=key)
