@@ -59,6 +59,10 @@ PAYLOAD_INDEXES: dict[str, IndexType] = {
 }
 """Payload fields that a `Where` may name; each store keeps an index on them."""
 
+INDEXES_IN_MEMORY = frozenset({"kind"})
+"""By which every search filters. The others are mapped from files: searches are as fast, and what they take in memory, over a kilobyte a
+point, goes to the vectors."""
+
 
 def image_point_id(image_id: str) -> str:
     return str(uuid5(_NAMESPACE, image_id))

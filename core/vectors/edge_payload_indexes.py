@@ -1,16 +1,14 @@
 """The indexes on what searches filter by, as Qdrant Edge keeps them.
 
 An index in memory is made anew whenever a shard is loaded, and loading holds the GIL: of 40,000 points 0.47 s, where mapped files take
-0.19 s, and searches are as fast. In memory is `kind`, by which every search filters.
+0.19 s.
 """
 
 from __future__ import annotations
 
 import qdrant_edge as edge
 
-from core.points import PAYLOAD_INDEXES, IndexType
-
-_IN_MEMORY = frozenset({"kind"})
+from core.points import INDEXES_IN_MEMORY, PAYLOAD_INDEXES, IndexType
 
 _Params = edge.KeywordIndexParams | edge.IntegerIndexParams | edge.FloatIndexParams
 
@@ -29,7 +27,7 @@ def add_index(engine: edge.EdgeShard, key: str) -> None:
 def map_indexes(engine: edge.EdgeShard) -> None:
     """Those that earlier releases kept in memory. Holds the GIL for as long as it takes to make them."""
     for key, found in engine.info().payload_schema.items():
-        if key in PAYLOAD_INDEXES and key not in _IN_MEMORY and getattr(found.params, "memory", None) != edge.Memory.Cold:
+        if key in PAYLOAD_INDEXES and key not in INDEXES_IN_MEMORY and getattr(found.params, "memory", None) != edge.Memory.Cold:
             engine.update(edge.UpdateOperation.delete_field_index(key))
             add_index(engine, key)
 
@@ -39,7 +37,7 @@ def _serves(index: edge.PayloadIndexInfo, wanted: IndexType) -> bool:
 
 
 def _params(key: str) -> _Params:
-    memory = None if key in _IN_MEMORY else edge.Memory.Cold
+    memory = None if key in INDEXES_IN_MEMORY else edge.Memory.Cold
     match PAYLOAD_INDEXES[key]:
         case IndexType.KEYWORD:
             return edge.KeywordIndexParams(memory=memory)

@@ -17,7 +17,7 @@ import structlog
 from qdrant_client import AsyncQdrantClient, models
 
 from core.errors import InvalidRequest, VectorsUnavailable
-from core.points import PAYLOAD_INDEXES, IndexType
+from core.points import PAYLOAD_INDEXES
 from core.ports import ANYTHING, CollectionSize, FacetCount, Hit, Payload, Point, Record, Where
 from core.schemas import Space, Vector
 from core.settings import FolderSettings, parts
@@ -25,7 +25,15 @@ from core.vectors.checks import batches_of, checked_facet, checked_vector, narro
 from core.vectors.gathering import Gathering
 from core.vectors.server_connection import Absent, ServerConnection
 from core.vectors.server_filters import server_filter
-from core.vectors.server_layout import differences, read_consistency, search_params, serves, vector_params, vectors_of
+from core.vectors.server_layout import (
+    differences,
+    index_params,
+    read_consistency,
+    search_params,
+    serves,
+    vector_params,
+    vectors_of,
+)
 from core.vectors.server_nodes import Ask, Nodes
 from core.vectors.storage import AS_THE_SERVER_HAS_IT, PLAIN, ClusterLayout, ReadConsistency, VectorStorage
 
@@ -34,12 +42,6 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 _PAGE = 1000
-_SCHEMA: dict[IndexType, models.PayloadSchemaType | models.KeywordIndexParams] = {
-    IndexType.KEYWORD: models.PayloadSchemaType.KEYWORD,
-    IndexType.SUBSTRING: models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, prefix=True),
-    IndexType.INTEGER: models.PayloadSchemaType.INTEGER,
-    IndexType.FLOAT: models.PayloadSchemaType.FLOAT,
-}
 
 
 class ServerStore:
@@ -115,7 +117,7 @@ class ServerStore:
             raise InvalidRequest(f"Collection {space.collection} holds vectors of {dim} numbers, not {space.dim}")
         for key, index_type in PAYLOAD_INDEXES.items():
             if not serves(info.payload_schema.get(key), index_type):
-                await self._add_index(name, key, index_type)
+                await self._add_index(name, key)
         self._dims[space.collection] = space.dim
         self._tell_differences(space.collection, info)
 
@@ -140,10 +142,8 @@ class ServerStore:
         else:
             log.info("collection_created", collection=name, dim=dim)
 
-    async def _add_index(self, name: str, key: str, index_type: IndexType) -> None:
-        await self._nodes.write(
-            lambda client: client.create_payload_index(name, key, field_schema=_SCHEMA[index_type], wait=True)
-        )
+    async def _add_index(self, name: str, key: str) -> None:
+        await self._nodes.write(lambda client: client.create_payload_index(name, key, field_schema=index_params(key), wait=True))
 
     def _tell_differences(self, collection: str, info: models.CollectionInfo) -> None:
         """Once: what is set holds for collections that are made from now on, and whoever set it should know."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from qdrant_client import models
 
 from core.errors import InvalidRequest
-from core.points import IndexType
+from core.points import INDEXES_IN_MEMORY, PAYLOAD_INDEXES, IndexType
 from core.vectors.storage import ClusterLayout, ReadConsistency, VectorStorage
 
 
@@ -37,6 +37,20 @@ def vectors_of(info: models.CollectionInfo) -> models.VectorParams:
     if not isinstance(vectors, models.VectorParams):
         raise InvalidRequest("The collection was not made by this product: it has named vectors, or none")
     return vectors
+
+
+def index_params(key: str) -> models.KeywordIndexParams | models.IntegerIndexParams | models.FloatIndexParams:
+    """Of the index on a payload field."""
+    mapped = key not in INDEXES_IN_MEMORY
+    match PAYLOAD_INDEXES[key]:
+        case IndexType.KEYWORD:
+            return models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, on_disk=mapped)
+        case IndexType.SUBSTRING:
+            return models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, prefix=True, on_disk=mapped)
+        case IndexType.INTEGER:
+            return models.IntegerIndexParams(type=models.IntegerIndexType.INTEGER, lookup=True, range=True, on_disk=mapped)
+        case IndexType.FLOAT:
+            return models.FloatIndexParams(type=models.FloatIndexType.FLOAT, on_disk=mapped)
 
 
 def serves(index: models.PayloadIndexInfo | None, wanted: IndexType) -> bool:

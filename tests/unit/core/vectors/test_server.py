@@ -13,6 +13,7 @@ from qdrant_client import AsyncQdrantClient, models
 from structlog.testing import capture_logs
 
 from core.errors import InvalidRequest, VectorsUnavailable
+from core.points import PAYLOAD_INDEXES
 from core.ports import Match, Point, VectorStore, Where
 from core.schemas import Space
 from core.vectors.server import ServerStore
@@ -229,3 +230,13 @@ async def test_a_collection_is_made_and_searched_as_its_vectors_are_to_be_kept(
         assert getattr(told["vectors"].quantization_config, storage.quantization).always_ram
         assert told["search"].quantization.rescore
         assert told["search"].quantization.oversampling == (4 if storage.quantization == "binary" else 2)
+
+
+async def test_every_index_is_mapped_but_the_one_that_every_search_reads() -> None:
+    async with qdrant_rest() as url, ServerStore(url) as store:
+        await store.ensure(SPACE)
+        client = AsyncQdrantClient(url, check_compatibility=False)
+        made = (await client.get_collection(f"imagesearch-{NAME}")).payload_schema
+        await client.close()
+    on_disk = {key: getattr(index.params, "on_disk", None) for key, index in made.items()}
+    assert on_disk == {key: key != "kind" for key in PAYLOAD_INDEXES}
