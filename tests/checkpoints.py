@@ -6,6 +6,7 @@ shapes until "a red circle" finds red circles. `python -m tests.checkpoints FOLD
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import os
@@ -53,25 +54,43 @@ def models_dir(folder: Path) -> Path:
 
     Made once per version of this file and of the libraries, in a child process, so that torch stays out of the tests' own.
     """
-    cached = Path(tempfile.gettempdir()) / f"imagesearch-checkpoints-{os.getuid()}-{_version()}"
-    if not cached.exists():
-        _make_once(cached)
-    shutil.copytree(cached, folder, dirs_exist_ok=True)
+    return _copied(_made("checkpoints"), folder)
+
+
+def exported_models_dir(folder: Path) -> Path:
+    """`models_dir`, and beside them the exports that a product with MODEL_RUNTIME=onnx would make of them when it first starts."""
+    return _copied(_made("exports", "--exported"), folder)
+
+
+def _copied(made: Path, folder: Path) -> Path:
+    shutil.copytree(made, folder, dirs_exist_ok=True)
     return folder
 
 
+def _made(kind: str, *options: str) -> Path:
+    cached = Path(tempfile.gettempdir()) / f"imagesearch-{kind}-{os.getuid()}-{_version()}"
+    with cached.with_suffix(".lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not cached.exists():
+            _make_once(cached, *options)
+    return cached
+
+
 def _version() -> str:
-    digest = hashlib.sha256(Path(__file__).read_bytes())
-    for library in ("torch", "transformers", "tokenizers", "ultralytics"):
+    digest = hashlib.sha256()
+    service = _REPOSITORY / "model_service"
+    for source in [Path(__file__), service / "exports.py", *sorted((service / "exporting").glob("*.py"))]:
+        digest.update(source.read_bytes())
+    for library in ("onnxruntime", "tokenizers", "torch", "transformers", "ultralytics"):
         digest.update(version(library).encode())
     return digest.hexdigest()[:12]
 
 
-def _make_once(cached: Path) -> None:
+def _make_once(cached: Path, *options: str) -> None:
     """Whoever is first to rename wins; what a slower maker made beside it is thrown away."""
     with tempfile.TemporaryDirectory(prefix="imagesearch-checkpoints-") as place:
         made = Path(place) / "made"
-        command = [sys.executable, "-m", "tests.checkpoints", str(made)]
+        command = [sys.executable, "-m", "tests.checkpoints", str(made), *options]
         child = subprocess.run(command, cwd=_REPOSITORY, timeout=300, capture_output=True, text=True, check=False)
         if child.returncode:
             raise RuntimeError(f"the checkpoints could not be made:\n{child.stdout}{child.stderr}")
@@ -215,5 +234,21 @@ def main(folder: Path) -> None:
     tiny_segmenter(folder / SEGMENTER_FILE)
 
 
+def export(folder: Path) -> None:
+    """As the model service does, by starting it."""
+    from model_service.registry import load
+    from model_service.settings import ModelSettings
+
+    with tempfile.TemporaryDirectory() as pictures:
+        chosen = ModelSettings(
+            models_dir=folder, images_dir=Path(pictures), model_profile="clip", model_runtime="onnx", model_precision="fp32"
+        )
+        assert load(chosen)
+    assert len(list((folder / "exports").iterdir())) == 3
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if sys.argv[2:] == ["--exported"]:
+        export(models_dir(Path(sys.argv[1])))
+    else:
+        main(Path(sys.argv[1]))

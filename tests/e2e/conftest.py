@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.browser import QUIET, chromium
-from tests.checkpoints import models_dir as make_models_dir
+from tests.checkpoints import exported_models_dir
 from tests.e2e.product import Product
 
 
@@ -18,8 +18,7 @@ from tests.e2e.product import Product
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A MODELS_DIR with a small CLIP that knows colours and shapes, a small ResNet and a small YOLO."""
     folder = tmp_path_factory.mktemp("models")
-    make_models_dir(folder)
-    return folder
+    return exported_models_dir(folder)
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +33,8 @@ def photos(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]
 
 @pytest.fixture
 def product(tmp_path: Path, weights: Path) -> Iterator[Product]:
-    with Product(tmp_path, models_dir=weights) as instance:
+    """It computes in ONNX Runtime: to import torch takes three times as long as the rest of a start."""
+    with Product(tmp_path, models_dir=weights, environment={"MODEL_RUNTIME": "onnx"}) as instance:
         yield instance
 
 

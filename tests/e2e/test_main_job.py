@@ -34,6 +34,7 @@ def _top_name(product: Product, text: str) -> str:
 
 
 def test_pictures_are_found_rated_moved_and_forgotten_through_make_run(product: Product) -> None:
+    product.environment["MODEL_RUNTIME"] = "torch"
     count = _drop_synthetic_pictures(product.images / "before" / "the start")
     product.start_and_wait(MAKE_RUN)
     product.wait_until_indexed(count)
