@@ -164,9 +164,11 @@ class Ingest:
         for collection, written in by_collection.items():
             if len(written) != len(analysis.segments) + 1:
                 raise RuntimeError(f"the model service left out vectors of {collection}")
+            held = await self._vectors.count(collection, where=points.of_image(analysis.content_hash))
             await self._vectors.upsert(collection, sorted(written, key=lambda point: point.id == seal))
-            first_stale = max((segment.n for segment in analysis.segments), default=-1) + 1
-            await self._vectors.delete(collection, points.stale_segments_of(analysis.content_hash, first_stale))
+            if held:  # by whoever else wrote, however far that came: on a server a deletion costs as much as the points, since none is gathered
+                first_stale = max((segment.n for segment in analysis.segments), default=-1) + 1
+                await self._vectors.delete(collection, points.stale_segments_of(analysis.content_hash, first_stale))
         return set(by_collection)
 
     async def _place(self, image_id: str, places: Places, *, but: Collection[str] = ()) -> None:

@@ -10,11 +10,25 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from core.errors import ModelCrashed
+from core.points import segment_point_id
+from core.ports import Point, Where
 from core.schemas import SegmentMode
-from tests.unit.watcher.fakes import FakeEmbedder, FakeStore, House, KillableLedger, Killed, KillSwitch, jpeg, models
+from tests.unit.watcher.fakes import (
+    DIM,
+    FakeEmbedder,
+    FakeStore,
+    House,
+    KillableLedger,
+    Killed,
+    KillSwitch,
+    image_id_of,
+    jpeg,
+    models,
+)
 
 Change = Callable[[House], None]
 
@@ -159,6 +173,36 @@ async def _until_done(house: House) -> None:
             states = [state for (state,) in house.ledger_rows("SELECT state FROM images")]
             if len(states) == 12 and set(states) <= {"indexed", "failed"}:
                 return
+
+
+class _Deleting(FakeStore):
+    """Tells where something was deleted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deletions: list[str] = []
+
+    async def delete(self, collection: str, where: Where) -> None:
+        self.deletions.append(collection)
+        await super().delete(collection, where)
+
+
+async def test_a_picture_of_which_nothing_lies_there_costs_no_deletion_and_what_a_run_left_without_a_seal_goes(
+    house: House,
+) -> None:
+    house.store = store = _Deleting()
+    house.write("new.jpg", jpeg("new 2"))
+    content = jpeg("left 1")
+    left = image_id_of(content)
+    async with house.running():
+        await house.agreed()
+        assert store.deletions == []
+        point_id = segment_point_id(left, 4)
+        payload = {"image_id": left, "kind": "segment", "n": 4, "fingerprint": "f1"}
+        store.points["clip"][point_id] = Point(point_id, np.ones(DIM, np.float32), payload)
+        house.write("left.jpg", content)
+        await house.agreed()
+    assert store.deletions == ["clip"]
 
 
 async def test_a_segmentation_on_request_replaces_the_segments(house: House) -> None:
