@@ -67,21 +67,20 @@ class FileCache:
         """As `keep`; the file, open at its beginning, which nobody who clears the folder can take away any more. None where it is not kept."""
         path = self._path(name)
         temporary = files.unfinished(path)
-        with ExitStack() as undone:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with self._lock:
-                    self._make_room(len(content))
-                    file = undone.enter_context(temporary.open("w+b"))
-                    file.write(content)
-                    file.seek(0)
-                    temporary.replace(path)
-            except OSError as error:
-                with suppress(OSError):
-                    temporary.unlink(missing_ok=True)
-                log.warning("file_unkept", folder=self._folder.name, errno=error.errno)
-                return None
-            undone.pop_all()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with self._lock, ExitStack() as undone:
+                self._make_room(len(content))
+                file = undone.enter_context(temporary.open("w+b"))
+                file.write(content)
+                file.seek(0)  # where a full disk is noticed, and to close the file notices it once more
+                temporary.replace(path)
+                undone.pop_all()
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            log.warning("file_unkept", folder=self._folder.name, errno=error.errno)
+            return None
         return file
 
     def forget(self, name: str) -> None:
