@@ -10,13 +10,14 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from core.filenames import is_hidden
 from imagesearch.pictures import printable
 
 BATCH = 1000
 """Rows that are read at once, which is all of a source that is in memory."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LONGEST_PLACE = 4096
+_HIDDEN = (".", "~$")
+"""How a part of a path begins that the watcher leaves alone; `.` and `..` are among them."""
 
 
 class Kind(StrEnum):
@@ -120,10 +121,9 @@ class Naming:
 
     def lying(self, path: str, *, sha256: str | None = None) -> Row:
         """`path` is within the watched folder or bucket. Of one that is never looked at nobody would ever hear."""
-        parts = path.split("/")
         if not _is_text(path) or "\0" in path or len(path) > _LONGEST_PLACE:
             return bad_row("key: no name that a picture can have")
-        if is_hidden(path) or any(part in {"", ".", ".."} for part in parts):
+        if any(not part or part.startswith(_HIDDEN) for part in path.split("/")):
             return bad_row(f"key: no picture can be noticed there: {path}")
         return Row(Kind.LYING, path, sha256=sha256)
 
