@@ -182,7 +182,11 @@ def test_names_that_nobody_could_open_end_no_listing(bucket: Bucket, tmp_path: P
 
 @pytest.mark.parametrize("odd", [[], ["000//odd.jpg"]])
 @pytest.mark.parametrize("status", [403, 404, 503])
-def test_a_listing_that_breaks_off_is_no_shorter_one(bucket: Bucket, tmp_path: Path, odd: list[str], status: int) -> None:
+def test_a_listing_that_breaks_off_is_no_shorter_one(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd: list[str], status: int
+) -> None:
+    monkeypatch.setattr(buckets, "_PAUSES_S", (0.01, 0.01))
+    monkeypatch.setattr(listing, "_PAUSES_S", (0.01, 0.01))
     bucket.fill(dict.fromkeys([*odd, *(f"{number:04}.jpg" for number in range(2500))], b"x"))
     pages = bucket.opened(tmp_path).list()
     assert len(next(pages)) <= 1000
