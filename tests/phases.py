@@ -17,7 +17,16 @@ def main(arguments: list[str]) -> int:
     """Both phases run whatever becomes of the first. Returns the exit code of the first that failed."""
     workers = os.environ.get("TEST_WORKERS", _WORKERS)
     phases = {
-        "beside each other": ["-m", "not long and not serial", "--numprocesses", workers, "--dist", "loadfile"],
+        "beside each other": [
+            "-m",
+            "not long and not serial",
+            "--numprocesses",
+            workers,
+            "--dist",
+            "loadfile",
+            "--max-worker-restart",
+            "0",
+        ],
         "one by one": ["-m", "serial and not long"],
     }
     codes = {}

@@ -131,17 +131,29 @@ async def test_what_was_there_when_a_backup_began_is_there_after_it_is_restored_
             await feedback.add(rating(0))
 
 
-@pytest.fixture
-async def house(ram: Path) -> RealHouse:
-    """Closed, with some of everything, and a backup of it at `ram / "backup"`."""
-    made = RealHouse(ram / "house")
+async def _made(root: Path) -> RealHouse:
+    made = RealHouse(root / "house")
     made.fill(6)
     jwt_key(None, made.state)
     async with made.serving() as (watcher, vectors), FeedbackStore(FileFeedback(made.state / FEEDBACK_NAME)) as feedback:
         await made.indexed(watcher, vectors)
         await feedback.add(rating(1))
-    await take(settings_of(made), ram / "backup", pictures=True)
+    await take(settings_of(made), root / "backup", pictures=True)
     return made
+
+
+@pytest.fixture(scope="module")
+def original() -> Iterator[RealHouse]:
+    """What each test has a copy of: to make it anew takes seconds."""
+    with ram_folder() as root:
+        yield asyncio.run(_made(root))
+
+
+@pytest.fixture
+def house(original: RealHouse, ram: Path) -> RealHouse:
+    """Closed, with some of everything, and a backup of it at `ram / "backup"`."""
+    files.copy_tree_sparse(original.root.parent / "backup", ram / "backup")
+    return original.copy(ram / "house")
 
 
 async def test_a_backup_tells_what_it_holds_and_only_its_owner_can_read_it(house: RealHouse, ram: Path) -> None:

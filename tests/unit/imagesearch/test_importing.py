@@ -240,7 +240,7 @@ async def test_what_these_models_did_not_make_is_refused(here: Installation, tmp
     numbers = await vectors_of(contents)
 
     async def taken(name: str, columns: dict[str, Any], *more: str) -> int:
-        return await command(here, "import", str(table(tmp_path / f"{name}.parquet", columns)), "--wait-s", "0", *more)
+        return await command(here, "import", str(table(tmp_path / f"{name}.parquet", columns)), "--wait-s", "30", *more)
 
     other = np.roll(numbers, 3, axis=1)
     assert await taken("other", {"image_id": ids, "vector": list(other)}, "--model", "CLIP") == 4

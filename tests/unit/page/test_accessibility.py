@@ -110,6 +110,7 @@ async def test_axe_finds_nothing(site: Site, state: str, scheme: str, width: int
     await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     await page.set_viewport_size({"width": width, "height": 800})
     await STATES[state](site, page)
+    await expect(page.locator("[aria-busy=true]")).to_have_count(0)  # until then what is old is shown pale
 
     found = await Axe().run(page)
 

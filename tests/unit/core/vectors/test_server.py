@@ -179,7 +179,7 @@ async def test_rest_serves_where_the_next_port_belongs_to_nobody_or_to_another()
 
 async def protocol_of(url: str, *, prefer_grpc: bool) -> str:
     with capture_logs() as logs:
-        async with ServerStore(url, prefer_grpc=prefer_grpc, timeout_s=2.0) as store:
+        async with ServerStore(url, prefer_grpc=prefer_grpc, timeout_s=10.0) as store:
             await store.ensure(SPACE)
             await store.upsert(NAME, [POINT])
             assert [hit.id for hit in await store.query(NAME, POINT.vector)] == [POINT.id]
