@@ -62,8 +62,6 @@ class PostgresPool:
     async def __aenter__(self) -> Self:
         try:
             await self._brought_up()
-            await self._on_thread(self._pool.open)
-            await self.run(self._clock.follow)
         except BaseException:
             await self._release()
             raise
@@ -77,13 +75,15 @@ class PostgresPool:
         await asyncio.to_thread(self._pool.close)
 
     async def _brought_up(self) -> None:
-        """Raises NewerRelease, Unavailable."""
+        """Waits for a database that is away, or goes away meanwhile. Raises NewerRelease, Unavailable."""
         give_up_at, pause_s = time.monotonic() + _START_PATIENCE_S, _FIRST_PAUSE_S
         while True:
             try:
                 await self._on_thread(self._migrate)
-            except psycopg.Error as error:
-                refusal = refusal_of(error, self.what)
+                await self._on_thread(self._pool.open)
+                await self.run(self._clock.follow)
+            except (psycopg.Error, Unavailable) as error:
+                refusal = error if isinstance(error, Unavailable) else refusal_of(error, self.what)
                 if refusal is None or time.monotonic() > give_up_at:
                     raise refusal or error from error
                 if pause_s >= _LONGEST_PAUSE_S:
@@ -219,6 +219,6 @@ async def _paused(pause_s: float) -> float:
     return min(pause_s * 2, _LONGEST_PAUSE_S)
 
 
-def _told(error: psycopg.Error) -> str:
+def _told(error: psycopg.Error | Unavailable) -> str:
     """psycopg's first line, which holds no password."""
     return (str(error).splitlines() or [type(error).__name__])[0]
