@@ -17,6 +17,9 @@ QUIET = (
 )
 """Arguments with which it asks nothing of anybody but the page's own service."""
 
+PATIENCE_MS = 20_000
+"""For what a page comes to show: other tests run meanwhile, on two cores."""
+
 
 def chromium() -> str:
     """Its path. Skips the test where there is none."""

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
-from tests.browser import QUIET, chromium
+from tests.browser import PATIENCE_MS, QUIET, chromium
 from tests.checkpoints import exported_models_dir
 from tests.e2e.product import Product
 
@@ -40,6 +40,7 @@ def product(tmp_path: Path, weights: Path) -> Iterator[Product]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=chromium(), args=QUIET)
         yield opened

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest_asyncio
 from aiohttp.test_utils import TestServer
-from playwright.async_api import Browser, FilePayload, Page, async_playwright
+from playwright.async_api import Browser, FilePayload, Page, async_playwright, expect
 
 from core.errors import Reason
 from core.ports import Point
 from core.schemas import Failure, ImageState
 from searchsvc.app import create_app
 from searchsvc.settings import SearchSettings
-from tests.browser import QUIET, chromium
+from tests.browser import PATIENCE_MS, QUIET, chromium
 from tests.fakes import FakeCatalog, FakeEmbedder, FakeVectorStore, index
 
 
@@ -70,6 +70,7 @@ class Site:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
     program = chromium()
+    expect.set_options(timeout=PATIENCE_MS)
     async with async_playwright() as playwright:
         opened = await playwright.chromium.launch(executable_path=program, args=QUIET)
         yield opened
