@@ -11,7 +11,7 @@ from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -26,6 +26,7 @@ from imagesearch.backfill.running import Options
 from imagesearch.client import AsyncClient, Client
 from imagesearch.command.exits import Exit, UsageError
 from imagesearch.command.remembered import state_home
+from imagesearch.command.reported import tell
 from imagesearch.command.screen import Screen
 from imagesearch.errors import ImageSearchError
 from imagesearch.steps import Retrying
@@ -94,7 +95,7 @@ class Backfill:
             finally:
                 report = Report.of(journal, source=self.source, ended=ended, go_on=self._again)
                 report.write(home)
-                _tell(report, home, screen)
+                tell(report, home, screen, done="indexed")
         return Exit.NOTHING if report.parked or not report.rows else Exit.DONE
 
     async def _brought(self, source: Source, journal: Journal, url: str, screen: Screen) -> None:
@@ -196,13 +197,3 @@ def _shown(screen: Screen, total: int | None) -> Iterator[Callable[[Follower], N
 
 def _eta(seconds: float | None) -> str:
     return "" if seconds is None else f", about {max(1, round(seconds / 60)):,} min left"
-
-
-def _tell(report: Report, home: Path, screen: Screen) -> None:
-    if screen.as_json:
-        screen.document(asdict(report))
-        return
-    if not screen.for_people:
-        counts = {"rows": report.rows, "indexed": report.indexed, "parked": report.parked, **report.left}
-        screen.line(*(f"{name}={count}" for name, count in counts.items()))
-    screen.say(f"{report.rows:,} rows: {report.indexed:,} indexed, {report.parked:,} given up; {home / 'report.md'}")

@@ -8,7 +8,7 @@ import time
 from argparse import _ArgumentGroup
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -19,6 +19,7 @@ from imagesearch.backfill.reporting import Report
 from imagesearch.backfill.rows import UnreadableSource
 from imagesearch.client import AsyncClient, Client
 from imagesearch.command.exits import Exit, UsageError
+from imagesearch.command.reported import tell
 from imagesearch.command.screen import Screen
 from imagesearch.errors import ImageSearchError
 from imagesearch.importing.running import Import, Options
@@ -83,7 +84,7 @@ class Importing:
             finally:
                 report = Report.of(journal, source=str(self.place), ended=ended, go_on=self._again, what="Import")
                 report.write(home)
-                _tell(report, home, screen)
+                tell(report, home, screen, done="found")
         return Exit.NOTHING if report.parked or not report.rows else Exit.DONE
 
     def _space(self, client: Client) -> Space:
@@ -158,13 +159,3 @@ def _shown(screen: Screen, total: int) -> Iterator[Callable[[Journal], None]]:
                 screen.say(f"{ended:,} of {total:,} found, {parked:,} given up{eta}")
 
         yield moved
-
-
-def _tell(report: Report, home: Path, screen: Screen) -> None:
-    if screen.as_json:
-        screen.document(asdict(report))
-        return
-    if not screen.for_people:
-        counts = {"rows": report.rows, "indexed": report.indexed, "parked": report.parked, **report.left}
-        screen.line(*(f"{name}={count}" for name, count in counts.items()))
-    screen.say(f"{report.rows:,} rows: {report.indexed:,} found, {report.parked:,} given up; {home / 'report.md'}")
