@@ -116,6 +116,9 @@ class Race(Generic[AnswerT]):
         task = replica.start(self._asked, patience_s=self._patience_s)
         self._running[task] = _Attempt(replica, now, is_hedge)
         self._tried.append(replica)
+        self._wait(now)
+
+    def _wait(self, now: float) -> None:
         self._widen_at = None if self._patience_s is None else now + self._patience_s
 
     def _idle_s(self) -> float | None:
@@ -129,7 +132,7 @@ class Race(Generic[AnswerT]):
             self._hedge_at = None
             self._hedge()
         elif self._widen_at is not None and now >= self._widen_at and not self._retry():
-            self._widen_at = None
+            self._wait(now)  # until more may be asked again, or another is there to be asked
 
     def _hedge(self) -> None:
         """Only of one that has nothing more to do than the first: where all are busy, a second question makes them busier."""

@@ -50,13 +50,15 @@ class Rank(IntEnum):
     """How suitable a replica is; lower is better."""
 
     FREE = 0
-    BUSY = 1
-    UNKNOWN = 2
+    ANSWERS = 1
+    """Away when it was last looked at; it has answered since, which those that are busy may not."""
+    BUSY = 2
+    UNKNOWN = 3
     """Whether it has the models loaded is not known."""
-    WITHOUT = 3
+    WITHOUT = 4
     """It loads them yet, or cannot have them."""
-    AWAY = 4
-    SUSPECT = 5
+    AWAY = 5
+    SUSPECT = 6
     """Its circuit is open: worth a try before a query is given up, and no sooner."""
 
 
@@ -70,6 +72,8 @@ class Replica:
         self.breaker = Breaker(clock=clock, rng=rng)
         self.outstanding = 0
         self.is_ready = True
+        self._answers = False
+        """Since it last said how it is, or failed to."""
         self.own: str | None = None
         """Fingerprint of the models of its settings, as it said at `own_at`."""
         self.own_at = float("-inf")
@@ -88,16 +92,19 @@ class Replica:
     # --- before it is asked
 
     def rank(self, kind: Kind, fingerprint: str | None) -> Rank:
-        """Ingestion, which nobody waits for, tries no circuit while others are whole."""
+        """Ingestion, which nobody waits for, tries no circuit while others are whole, and none that is about to go."""
         if not self.breaker.admits:
             return Rank.SUSPECT
-        if not self.is_ready or (kind is Kind.INGEST and self.breaker.circuit is Circuit.HALF_OPEN):
+        may_try = self.is_ready or (self._answers and kind is not Kind.INGEST)
+        if not may_try or (kind is Kind.INGEST and self.breaker.circuit is Circuit.HALF_OPEN):
             return Rank.AWAY
         if fingerprint is not None and fingerprint != self.own:
             held = self._beside.get(fingerprint)
             if held is not True:
                 return Rank.UNKNOWN if held is None else Rank.WITHOUT
-        return Rank.BUSY if self._busy_until.get(kind is Kind.INGEST, 0.0) > self._clock() else Rank.FREE
+        if self._busy_until.get(kind is Kind.INGEST, 0.0) > self._clock():
+            return Rank.BUSY
+        return Rank.FREE if self.is_ready else Rank.ANSWERS
 
     # --- while it is asked
 
@@ -131,6 +138,7 @@ class Replica:
             self._judge(outcome, trial=trial)
         if suspect:
             self.breaker.came_back()
+        self._answers = True
         if asked.fingerprint is not None and asked.fingerprint != self.own:
             self._beside[asked.fingerprint] = True
         return answer
@@ -150,6 +158,8 @@ class Replica:
 
     def _judge(self, outcome: Outcome, *, trial: bool) -> None:
         self._metrics.note_request(self.name, outcome)
+        if outcome in {Outcome.FAILED, Outcome.REFUSED}:
+            self._answers = False
         match outcome:
             case Outcome.FAILED:
                 was_open = self.breaker.circuit is Circuit.OPEN
@@ -190,6 +200,7 @@ class Replica:
             self._beside[fingerprint] = False
 
     def _turn(self, *, ready: bool, why: str | None) -> None:
+        self._answers = False
         if ready and not self.is_ready:
             self.breaker.came_back()
             log.info("model_replica_ready", replica=self.name)

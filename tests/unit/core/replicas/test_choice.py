@@ -117,6 +117,25 @@ async def test_one_that_says_it_has_no_models_is_asked_again_when_it_says_it_has
     assert replicas[0].rank(Kind.TEXT, "f1") is Rank.FREE
 
 
+async def test_one_that_is_away_and_answers_comes_after_those_that_are_free_until_it_is_looked_at(
+    replicas: list[Replica],
+) -> None:
+    one, two, three = replicas
+    one.seen(Health(status="unavailable", checks={}))
+    await one.ask(_asked(_answer), patience_s=1.0)
+    await _meet(two, Overloaded("full", retry_after_s=1))
+    ranks = [replica.rank(Kind.TEXT, "f1") for replica in (three, one, two)]
+    assert ranks == [Rank.FREE, Rank.ANSWERS, Rank.BUSY]
+    assert ranks == sorted(ranks)
+    assert one.rank(Kind.INGEST, "f1") is Rank.AWAY, "which can wait for one that stays"
+    assert one.rank(Kind.TEXT, "f2") is Rank.UNKNOWN
+    one.seen(Health(status="unavailable", checks={}))
+    assert one.rank(Kind.TEXT, "f1") is Rank.AWAY
+    await one.ask(_asked(_answer), patience_s=1.0)
+    await _meet(one, ModelUnreachable("gone"))
+    assert one.rank(Kind.TEXT, "f1") is Rank.AWAY
+
+
 async def test_ingestion_tries_no_circuit_while_others_are_whole(replicas: list[Replica], clock: Clock) -> None:
     for _ in range(OPENS_AFTER):
         await _meet(replicas[0], ModelUnreachable("gone"))

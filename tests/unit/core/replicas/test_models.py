@@ -111,6 +111,19 @@ async def test_a_query_is_answered_while_any_of_them_lives(rng: random.Random) -
         await among.embed_many(60)
 
 
+async def test_one_that_is_away_and_answers_is_asked_before_those_that_are_busy(rng: random.Random) -> None:
+    async with ward(3, rng, look_every_s=0.3) as among:
+        await among.embed_many(30)
+        away, *others = among.replicas
+        await away.fall(Ailment.DRAINS)
+        await _until_seen(among, ready=2)
+        for replica in others:
+            await replica.fall(Ailment.BUSY)
+        await among.embed_many(400, at_once=4)
+        assert among.told("model_retries_total", result="denied") == 0
+        assert sum(replica.asked for replica in others) < 130, "each look makes it away again, for a question or two"
+
+
 async def test_where_none_is_left_that_is_said_and_then_at_once(rng: random.Random) -> None:
     async with ward(2, rng, look_every_s=30) as among:
         await among.models.info("f1")
@@ -157,6 +170,21 @@ async def test_an_overload_is_not_multiplied(rng: random.Random) -> None:
         allowed = 30 + RETRY_SHARE * queries + 2 * (time.monotonic() - started)
         assert queries < among.asked <= queries + allowed + 1
         assert among.told("model_retries_total", result="denied") > 0
+
+
+async def test_a_query_that_nobody_may_be_asked_for_yet_is_asked_again_as_soon_as_one_may(rng: random.Random) -> None:
+    async with ward(2, rng, look_every_s=30) as among:
+        await among.embed_many(100)
+        for replica in among.replicas:
+            replica.ailment = Ailment.BUSY
+        while not among.told("model_retries_total", result="denied"):
+            with pytest.raises(Overloaded):
+                await among.embed(1)
+        among.replicas[0].ailment = Ailment.HANGS
+        among.replicas[1].ailment = Ailment.NONE
+        async with asyncio.timeout(15):  # where the time-out of one is 30 s
+            await among.embed_many(40, at_once=40)
+        assert among.replicas[0].cancelled > 10
 
 
 # --- hedges
