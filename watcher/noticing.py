@@ -78,6 +78,7 @@ def noticing(settings: WatcherSettings, ingesting: Ingesting, ledger: Operations
         every_point_interval_s=settings.vectors_check_interval_s,
         scan=scanner.complete_scan,
         is_calm=is_calm,
+        is_settling=lambda: intake.settling > 0,
         is_backlog=is_backlog,
         models=worker.models,
         mended=worker.wake,

@@ -25,6 +25,10 @@ log = structlog.get_logger()
 
 _PAGE = 500
 _RETRY_S = 5.0
+_SETTLING_S = 0.5
+_LONGEST_SETTLING_S = 30.0
+"""A file that somebody writes may be one of those whose points no image explains, where the ledger was lost; not for ever, though."""
+
 _SLICE_S = 5.0
 """After which a look at every point lets others have their turn."""
 
@@ -214,6 +218,7 @@ class Reconciler:
         every_point_interval_s: float = 86_400.0,
         scan: Callable[[], Awaitable[None]],
         is_calm: Callable[[], bool],
+        is_settling: Callable[[], bool],
         is_backlog: Callable[[], Awaitable[bool]],
         models: Callable[[], Awaitable[ModelsInfo]],
         mended: Callable[[], None],
@@ -224,6 +229,8 @@ class Reconciler:
         self._every_point_interval_s = every_point_interval_s
         self._scan = scan
         self._is_calm = is_calm
+        self._is_settling = is_settling
+        self._settling_since: float | None = None
         self._is_backlog = is_backlog
         self._models = models
         self._mended = mended
@@ -267,6 +274,8 @@ class Reconciler:
         info = await self._models()
         if not self._is_calm():
             return _RETRY_S
+        if self._is_to_settle():
+            return _SETTLING_S
         every_point = self._every_point = self._every_point or time.monotonic() - self._looked_at >= self._every_point_interval_s
         if not every_point:
             totals = await self._ledger.run(views.totals)
@@ -278,6 +287,15 @@ class Reconciler:
         if not self._every_point:
             return self._interval_s
         return _PAUSE_PER_SLICE * took_s if among_others else 0.0
+
+    def _is_to_settle(self) -> bool:
+        """Whether to wait for files that are seen and not identified, because they may still be written to."""
+        if not self._is_settling():
+            self._settling_since = None
+            return False
+        now = time.monotonic()
+        self._settling_since = self._settling_since or now
+        return now - self._settling_since < _LONGEST_SETTLING_S
 
     async def _mend(self, info: ModelsInfo, *, every_point: bool, for_s: float) -> float:
         """Returns the seconds that it took."""

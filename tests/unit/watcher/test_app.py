@@ -298,6 +298,23 @@ async def test_a_lost_ledger_is_made_again_without_inference(house: House) -> No
     assert set(house.embedder.analysed.values()) == {1}
 
 
+async def test_a_lost_ledger_takes_no_file_that_is_open_for_one_that_is_gone(house: House) -> None:
+    for number in range(5):
+        house.write(f"{number}.jpg", jpeg(f"m{number}"))
+    async with house.running():
+        await house.agreed()
+    shutil.rmtree(house.state)
+    long_ago = time.time() - 100
+    for number in range(5):
+        os.utime(house.images / f"{number}.jpg", (long_ago, long_ago))
+    async with house.running():
+        with (house.images / "3.jpg").open("ab"):
+            await until(lambda: len(house.ledger_rows("SELECT * FROM images WHERE state = 'indexed'")) == 4)
+            await asyncio.sleep(1)
+        await house.agreed()
+    assert set(house.embedder.analysed.values()) == {1}
+
+
 async def test_lost_vectors_are_made_again(house: House) -> None:
     for number in range(5):
         house.write(f"{number}.jpg", jpeg(f"m{number}"))

@@ -339,6 +339,7 @@ async def test_a_look_at_every_point_is_made_in_slices_and_once_more_when_models
         interval_s=60,
         scan=scan,
         is_calm=lambda: True,
+        is_settling=lambda: False,
         is_backlog=never,
         models=models,
         mended=lambda: None,
@@ -374,6 +375,7 @@ async def test_while_pictures_wait_a_look_takes_a_tenth_of_the_time_and_comes_to
         interval_s=60,
         scan=scan,
         is_calm=lambda: True,
+        is_settling=lambda: False,
         is_backlog=always,
         models=models,
         mended=lambda: None,
@@ -386,6 +388,45 @@ async def test_while_pictures_wait_a_look_takes_a_tenth_of_the_time_and_comes_to
     for (began, ended, _), (after, *_) in itertools.pairwise(slices):
         assert after - ended >= 9 * (ended - began) - 0.01
     assert all(for_s <= 2 for *_, for_s in slices)
+
+
+async def test_a_look_waits_for_files_that_are_not_identified_and_not_for_ever(
+    file_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("watcher.reconcile._LONGEST_SETTLING_S", 1.2)
+    settling, looks = True, 0
+
+    class Counted(VectorCheck):
+        async def mend(self, info: ModelsInfo, *, every_point: bool = True, for_s: float = 0.0) -> Mended:
+            nonlocal looks
+            looks += 1
+            return Mended(0, 0, complete=True)
+
+    reconciler = Reconciler(
+        file_ledger,
+        Counted(file_ledger, FakeVectorStore(), ImageLocks()),
+        interval_s=60,
+        scan=scan,
+        is_calm=lambda: True,
+        is_settling=lambda: settling,
+        is_backlog=never,
+        models=models,
+        mended=lambda: None,
+    )
+    running = asyncio.create_task(reconciler.run())
+    await asyncio.sleep(0.7)
+    assert looks == 0
+    settling = False
+    async with asyncio.timeout(30):
+        while looks < 1:
+            await asyncio.sleep(0.005)
+        settling = True
+        reconciler.models_changed()
+        await asyncio.sleep(0.7)
+        assert looks == 1
+        while looks < 2:
+            await asyncio.sleep(0.005)
+    running.cancel()
 
 
 class Asked:
