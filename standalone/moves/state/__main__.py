@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
-import sqlite3
 import sys
 
-from pydantic import ValidationError
-
-from core import logs
-from core.errors import ImageSearchError
-from core.settings import FolderSettings
+from standalone.moves import command
 from standalone.moves.state.moving import SQLITE, MovedState, move_state
 
 
 def main() -> int:
     """Returns the exit code."""
-    asked = _parser().parse_args()
-    try:
-        settings = FolderSettings()
-        logs.configure(level="warning", log_format=settings.log_format, service="moves")
-        moved = move_state(settings, asked.to, replace=asked.replace, told=_tell)
-        print(_said(moved, asked.to))
-    except ValidationError as error:
-        print(f"The settings don't hold:\n{error}", file=sys.stderr)
-        return 1
-    except (ImageSearchError, OSError, sqlite3.Error) as error:
-        print(f"The state was not moved: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Broken off; nothing was moved", file=sys.stderr)
-        return 130
-    return 0
-
-
-def _tell(table: str, copied: int, rows: int) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{table}: {copied:,} of {rows:,} rows", end="\n" if copied == rows else "", file=sys.stderr, flush=True)
+    asked = command.parser(
+        "python -m standalone.moves.state",
+        "Ledger and ratings into another home, while the product does not run. The settings name the home that they leave."
+        " Nothing is analysed again, and every spent token stays spent.",
+        to="`sqlite` (in DATA_DIR), or the URL of a PostgreSQL database",
+        replace="remove the ledger and the ratings that the new home holds already",
+    ).parse_args()
+    told = command.teller("rows")
+    return command.run(
+        lambda settings: _said(move_state(settings, asked.to, replace=asked.replace, told=told), asked.to),
+        what="The state was",
+        broken_off="nothing was moved",
+    )
 
 
 def _said(moved: MovedState, to: str) -> str:
@@ -50,19 +36,6 @@ def _said(moved: MovedState, to: str) -> str:
         + left_out
         + f"Now {setting}. What was copied is still where it was; remove it when you miss nothing."
     )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m standalone.moves.state",
-        description="Ledger and ratings into another home, while the product does not run. The settings name the home that they leave."
-        " Nothing is analysed again, and every spent token stays spent.",
-    )
-    parser.add_argument("--to", required=True, help="`sqlite` (in DATA_DIR), or the URL of a PostgreSQL database")
-    parser.add_argument(
-        "--replace", action="store_true", help="remove the ledger and the ratings that the new home holds already"
-    )
-    return parser
 
 
 if __name__ == "__main__":
