@@ -88,6 +88,12 @@ class FileCache:
         with suppress(OSError):
             self._path(name).unlink()
 
+    def names(self, prefix: str) -> list[str]:
+        """Of all files whose name begins with these two letters."""
+        with suppress(OSError):
+            return [path.name for path in (self._folder / prefix).iterdir() if path.name.startswith(prefix)]
+        return []
+
     def _path(self, name: str) -> Path:
         return self._folder / name[:2] / name
 

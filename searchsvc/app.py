@@ -55,6 +55,7 @@ from searchsvc.secret import jwt_key, key_ring
 from searchsvc.services import SERVICES, Services
 from searchsvc.settings import SearchSettings
 from searchsvc.state import StatusReader
+from searchsvc.thumbnail_sweep import ThumbnailSweep
 from searchsvc.thumbnails import Thumbnails
 from searchsvc.tokens import TokenSigner
 from searchsvc.uploads import Uploads
@@ -195,6 +196,16 @@ async def _services(
     questions = Questions(
         models, vectors=vectors, catalog=catalog, originals=originals, reading=reading, max_file_bytes=settings.max_image_bytes
     )
+    thumbnails = await stack.enter_async_context(
+        Thumbnails(
+            FileCache(settings.data_dir / "thumbnails", max_bytes=settings.thumbnails_max_bytes),
+            originals=originals,
+            render=pictures.thumbnail,
+            max_bytes=settings.max_image_bytes,
+            metrics=metrics,
+        )
+    )
+    await stack.enter_async_context(ThumbnailSweep(thumbnails, catalog))
     services = Services(
         access=access,
         admission=Admission(settings.max_requests),
@@ -231,15 +242,7 @@ async def _services(
         ),
         signer=signer,
         status=status,
-        thumbnails=await stack.enter_async_context(
-            Thumbnails(
-                FileCache(settings.data_dir / "thumbnails", max_bytes=settings.thumbnails_max_bytes),
-                originals=originals,
-                render=pictures.thumbnail,
-                max_bytes=settings.max_image_bytes,
-                metrics=metrics,
-            )
-        ),
+        thumbnails=thumbnails,
         uploads=uploads,
     )
     stack.enter_context(decoder)  # last, so that it is released first: whoever waits for a picture then waits no more

@@ -57,6 +57,11 @@ class Thumbnails:
         """Remove what is kept of a deleted image."""
         await asyncio.get_running_loop().run_in_executor(self._executor, self._forget, image_id)
 
+    async def kept(self, part: str) -> list[str]:
+        """Ids of the images that begin with these two digits and have a thumbnail."""
+        names = await asyncio.get_running_loop().run_in_executor(self._executor, self._cache.names, part)
+        return sorted({name.partition("-")[0] for name in names})
+
     def _finished(self, key: tuple[str, int], done: asyncio.Future[bytes]) -> None:
         self._under_way.pop(key, None)
         if not done.cancelled():
