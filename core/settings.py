@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from core.folders import FolderPath
 from core.images.settings import ImageSettings
 from core.sql.place import SCHEMES, DatabasePlace, require_driver
 from core.vectors.storage import ClusterLayout, Quantization, ReadConsistency, VectorStorage
@@ -16,6 +17,12 @@ from core.vectors.storage import ClusterLayout, Quantization, ReadConsistency, V
 def parts(value: str) -> tuple[str, ...]:
     """What stands between the commas."""
     return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def faults_of(error: ValidationError) -> str:
+    """What is wrong with which variable, a line each, for whoever set it."""
+    faults = [(".".join(map(str, fault["loc"])).upper(), fault["msg"].removeprefix("Value error, ")) for fault in error.errors()]
+    return "\n".join(f"  {variable}: {what}" if variable else f"  {what}" for variable, what in faults)
 
 
 class ServiceSettings(BaseSettings):
@@ -72,7 +79,7 @@ class PictureSettings(ServiceSettings):
 class FolderSettings(ImageSettings, PictureSettings):
     """For the services that touch the pictures and the durable state."""
 
-    data_dir: Path = Field(default=Path("data"), description="ledger, vectors, feedback, thumbnails, secret")
+    data_dir: FolderPath = Field(default=Path("data"), description="ledger, vectors, feedback, thumbnails, secret")
 
     database_url: str | None = Field(
         default=None,

@@ -28,6 +28,7 @@ _HEAD = """\
 Every setting is an environment variable. They are read once, when a process starts, and checked: a value that cannot be is said, and
 nothing starts. An empty value counts as unset. Standalone (`make run`), all of them hold in the one process tree; composed, each service
 reads its own. No setting is read from a file; `docker compose` puts those of an `.env` file into the environment.
+A `~` at the beginning of a folder is the home of who runs it.
 
 This table is made from the settings classes by `python -m docs.settings_table`; a test fails when the two differ.
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from core import logs
 from core.serving import until_signalled
+from core.settings import faults_of
 from core.threads import limit_libraries, usable_cores
 from model_service.app import create_app
 from model_service.draining import serve
@@ -30,7 +31,10 @@ def main() -> int:
     try:
         settings = ModelSettings()
         listener = _listener(settings, arguments.listen_fd)
-    except (ValidationError, OSError) as error:
+    except ValidationError as error:
+        print(f"The settings of the model service don't hold:\n{faults_of(error)}", file=sys.stderr)  # noqa: T201 - there is no log yet
+        return 1
+    except OSError as error:
         print(f"Cannot start the model service: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
         return 1
     limit_libraries(settings.model_threads or usable_cores())

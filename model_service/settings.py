@@ -7,12 +7,13 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from core.folders import FolderPath
 from core.settings import PictureSettings
 
 
 class ModelSettings(PictureSettings):
     port: int = Field(default=8001, ge=0, le=65535, description="port of the model service")
-    models_dir: Path = Field(default=Path("models"), description="where weights are looked for first, and fetched into")
+    models_dir: FolderPath = Field(default=Path("models"), description="where weights are looked for first, and fetched into")
     model_profile: str = Field(default="auto", description="`clip`, `starter`, `auto`, or the name of a folder in `MODELS_DIR`")
     clip_model: str = Field(
         default="openai/clip-vit-base-patch32",
@@ -35,7 +36,7 @@ class ModelSettings(PictureSettings):
     model_compile: Literal["auto", "on", "off"] = Field(
         default="auto", description="whether torch compiles models, where they are then faster; `auto`: on a CUDA GPU"
     )
-    images_dir: Path = Field(default=Path("images"), description="the watched folder")
+    images_dir: FolderPath = Field(default=Path("images"), description="the watched folder")
     hub_timeout_s: float = Field(default=3.0, gt=0, description="how long to wait for the model hub before going on without it")
     model_threads: int = Field(
         default=0, ge=0, description="threads of the runtimes; 0: as many as there are cores for this process"

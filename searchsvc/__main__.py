@@ -16,6 +16,7 @@ from core.errors import ImageSearchError
 from core.metrics import service_registry
 from core.replicas.addresses import embedder_at
 from core.serving import serving, until_signalled
+from core.settings import faults_of
 from core.vectors.server import ServerStore
 from searchsvc.app import create_app
 from searchsvc.settings import SearchSettings
@@ -42,7 +43,7 @@ def main() -> int:
     try:
         settings = SearchSettings()
     except ValidationError as error:
-        sys.stderr.write(f"The settings are not valid: {error}\n")
+        sys.stderr.write(f"The settings are not valid:\n{faults_of(error)}\n")
         return 2
     logs.configure(level=settings.log_level, log_format=settings.log_format, service="searchsvc")
     if settings.qdrant_url is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 
 import structlog
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 
 from core import logs
 from core.errors import ImageSearchError
+from core.settings import faults_of
 from standalone.launch import launch
 from standalone.listeners import AddressInUse
 from standalone.settings import StandaloneSettings
@@ -24,7 +26,7 @@ def main() -> int:
         logs.configure(level=settings.log_level, log_format=settings.log_format, service="standalone")
         asyncio.run(launch(settings))
     except ValidationError as error:
-        print(f"The settings don't hold:\n{error}", file=sys.stderr)
+        print(f"The settings don't hold:\n{faults_of(error)}", file=sys.stderr)
         return 1
     except AddressInUse as error:
         print(f"Cannot start: {error}. Choose another one: make run PORT=3001", file=sys.stderr)
@@ -34,7 +36,8 @@ def main() -> int:
         print(f"Cannot start: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # before there was anything to drain
-        return 130
+        print("Stopped before it had started", file=sys.stderr, flush=True)
+        os._exit(130)  # imports may go on in their thread, which an ordinary end would wait for
     return 0
 
 

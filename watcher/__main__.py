@@ -14,6 +14,7 @@ from core.errors import ImageSearchError
 from core.metrics import service_registry
 from core.replicas.addresses import embedder_at
 from core.serving import serving, until_signalled
+from core.settings import faults_of
 from core.vectors.server import ServerStore
 from watcher.app import running_watcher
 from watcher.settings import WatcherSettings
@@ -35,7 +36,7 @@ def main() -> int:
     try:
         settings = WatcherSettings()
     except ValidationError as error:
-        print(f"the settings are not usable: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
+        print(f"the settings are not usable:\n{faults_of(error)}", file=sys.stderr)  # noqa: T201 - there is no log yet
         return 2
     logs.configure(level=settings.log_level, log_format=settings.log_format, service="watcher")
     if settings.qdrant_url is None:

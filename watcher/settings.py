@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from core.filenames import is_hidden
 from core.replicas.addresses import ModelAddresses
 from core.settings import FolderSettings
 from watcher.queue.place import BrokerPlace, is_spoken, require_celery
@@ -74,6 +75,18 @@ class WatcherSettings(ModelAddresses, FolderSettings):
     def _shared_state(self) -> Self:
         if self.broker_url is not None and (self.database_url is None or self.qdrant_url is None):
             raise ValueError("BROKER_URL needs DATABASE_URL and QDRANT_URL: workers share ledger and vectors")
+        return self
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if self.images_url is not None:
+            return self
+        state, pictures = self.data_dir.resolve(), self.images_dir.resolve()
+        if state.is_relative_to(pictures) and not is_hidden("/".join(state.relative_to(pictures).parts)):
+            raise ValueError(
+                "DATA_DIR lies in the watched folder (IMAGES_DIR), where thumbnails would be taken for pictures: name another one, or"
+                f" one that is hidden, e.g. {self.images_dir / '.imagesearch'}"
+            )
         return self
 
     @property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings
 
+from core.folders import FolderPath
 from core.images.places import BucketPlace, keys_of
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _CACHE_NAME = "pictures"
 class ImageSettings(BaseSettings):
     """A part of `core.settings.FolderSettings`."""
 
-    images_dir: Path = Field(default=Path("images"), description="the watched folder")
+    images_dir: FolderPath = Field(default=Path("images"), description="the watched folder")
     images_url: str | None = Field(
         default=None,
         description="a bucket that holds the pictures instead of a folder, `s3://bucket` or `s3://bucket/prefix`; its keys are"

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from core import logs
 from core.errors import ImageSearchError
-from core.settings import FolderSettings
+from core.settings import FolderSettings, faults_of
 from standalone.backups.manifest import Manifest
 from standalone.backups.restoring import restore
 from standalone.backups.taking import take
@@ -41,7 +41,7 @@ def main() -> int:
         if settings.database_url is not None:
             print(_IN_THE_DATABASE)
     except ValidationError as error:
-        print(f"The settings don't hold:\n{error}", file=sys.stderr)
+        print(f"The settings don't hold:\n{faults_of(error)}", file=sys.stderr)
         return 1
     except (ImageSearchError, OSError, sqlite3.Error) as error:
         print(f"Nothing was done: {error}" if asked.command == "restore" else f"No backup was made: {error}", file=sys.stderr)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from core import logs
 from core.errors import ImageSearchError
-from core.settings import FolderSettings
+from core.settings import FolderSettings, faults_of
 
 
 def parser(prog: str, description: str, *, to: str, replace: str) -> ArgumentParser:
@@ -29,7 +29,7 @@ def run(move: Callable[[FolderSettings], str], *, what: str, broken_off: str) ->
         logs.configure(level="warning", log_format=settings.log_format, service="moves")
         print(move(settings))
     except ValidationError as error:
-        print(f"The settings don't hold:\n{error}", file=sys.stderr)
+        print(f"The settings don't hold:\n{faults_of(error)}", file=sys.stderr)
         return 1
     except (ImageSearchError, OSError, sqlite3.Error) as error:
         print(f"{what} not moved: {error}", file=sys.stderr)

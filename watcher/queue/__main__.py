@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from core import logs
 from core.errors import ImageSearchError
+from core.settings import faults_of
 from watcher.queue.bench import Bench
 from watcher.queue.broker import TASK, celery_of
 from watcher.queue.place import BrokerPlace
@@ -70,7 +71,7 @@ def main() -> int:
     try:
         settings = WorkerSettings()
     except ValidationError as error:
-        print(f"the settings are not usable: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
+        print(f"the settings are not usable:\n{faults_of(error)}", file=sys.stderr)  # noqa: T201 - there is no log yet
         return 2
     logs.configure(level=settings.log_level, log_format=settings.log_format, service="worker")
     for chatty in ("celery", "kombu"):  # two lines a task, beside our own
