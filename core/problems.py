@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from http import HTTPStatus
 from typing import Any
@@ -61,7 +62,7 @@ def problem(
         "request_id": request_id,
         **extra,
     }
-    return web.json_response(document, status=status, content_type=PROBLEM_JSON, headers=headers)
+    return web.Response(body=json.dumps(document).encode(), status=status, content_type=PROBLEM_JSON, headers=headers)
 
 
 def status_of(error: ImageSearchError) -> int:

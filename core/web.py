@@ -15,6 +15,7 @@ import structlog
 from aiohttp import hdrs, web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from core import tracing
 from core.connections import Connection
@@ -145,7 +146,7 @@ async def _complete_headers(request: web.Request, response: web.StreamResponse) 
 async def _answer(request: web.Request, handler: Handler, gate: Gate, request_id: str) -> web.StreamResponse:
     try:
         gate.check(request.method, request.headers)
-        return await handler(request)
+        return await _handled(request, handler)
     except ImageSearchError as error:
         if status_of(error) >= 500 and not isinstance(
             error, Overloaded
@@ -167,14 +168,33 @@ async def _answer(request: web.Request, handler: Handler, gate: Gate, request_id
         return problem(500, "something went wrong on our side; the request id finds it in the log", request_id=request_id)
 
 
+async def _handled(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.RequestPayloadError:
+        raise MalformedRequest("the body is not what its headers say: it cannot be decoded") from None
+
+
 def parse(model: type[ModelT], document: object) -> ModelT:
     """Validate a decoded JSON document. Raises InvalidRequest naming the first offending field."""
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise InvalidRequest(f"{field}: {first['msg']}" if field else first["msg"], field=field or None) from None
+        told = _told(first)
+        raise InvalidRequest(f"{field}: {told}" if field else told, field=field or None) from None
+
+
+def _told(error: ErrorDetails) -> str:
+    """What is wrong, in words of JSON where pydantic has those of Python."""
+    match error["type"]:
+        case "model_type" | "dict_type" | "model_attributes_type":
+            return "Input should be an object"
+        case "too_short" | "too_long" if isinstance(error["input"], str):
+            return error["msg"].replace(" item", " character").replace("Value", "Text").replace(" after validation", "")
+        case _:
+            return error["msg"]
 
 
 async def read_json(request: web.Request, model: type[ModelT]) -> ModelT:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import PurePosixPath
 
 from core.points import Kind, location_of, segment_of, taken_at_of
@@ -10,7 +11,7 @@ from core.schemas import Orientation, Segment
 from searchsvc import urls
 from searchsvc.filter_schema import SearchFilter
 from searchsvc.filters import shown_path
-from searchsvc.ranking import Ranked
+from searchsvc.ranking import NOISE, Ranked
 from searchsvc.search_schema import MatchView, SegmentView
 
 
@@ -24,7 +25,7 @@ def match_view(ranked: Ranked, wanted: SearchFilter | None) -> MatchView | None:
     segment = matched_segment(payload)
     return MatchView(
         image_name=PurePosixPath(path).name,
-        score=ranked.score,
+        score=_as_cosine(ranked.score),
         image_id=image_id,
         path=path,
         image_url=urls.image_file(image_id),
@@ -37,6 +38,11 @@ def match_view(ranked: Ranked, wanted: SearchFilter | None) -> MatchView | None:
         segment=segment_view(image_id, segment) if segment else None,
         jwt="",
     )
+
+
+def _as_cosine(score: float) -> float:
+    """Vectors of single precision make the cosine of a picture and itself a little more than 1."""
+    return math.copysign(1.0, score) if 1.0 < abs(score) <= 1.0 + NOISE else score
 
 
 def matched_segment(payload: Payload) -> Segment | None:

@@ -83,17 +83,19 @@ class Receiver:
             if len(form.files) == most_files:
                 raise InvalidRequest(f"send at most {most_files} file{'s' * (most_files > 1)} at a time", field=_FILE)
             left = self._max_file_bytes - sum(map(len, form.files))
-            form.files.append(await self._bytes_of(part, left, self._too_large()))
-            form.file_name = form.file_name or part.filename
+            picture = await self._bytes_of(part, left, self._too_large())
+            if picture or part.filename:  # else it is what browsers send where no file was chosen
+                form.files.append(picture)
+                form.file_name = form.file_name or part.filename
             return
         if name in form.fields:
-            raise InvalidRequest("the field stands twice", field=name)
-        too_long = InvalidRequest("the field is too long", field=name)
+            raise InvalidRequest(f"{name}: the field stands twice", field=name)
+        too_long = InvalidRequest(f"{name}: the field is too long; pictures go as `file`", field=name)
         content = await self._bytes_of(part, _MAX_FIELD_BYTES, too_long)
         try:
             form.fields[name] = content.decode()
         except UnicodeDecodeError:
-            raise MalformedRequest("a field of the form is not UTF-8 text") from None
+            raise MalformedRequest(f"{name}: the field is not UTF-8 text; pictures go as `file`") from None
 
     async def _bytes_of(self, part: BodyPartReader, limit: int, too_large: Exception) -> bytes:
         """All of a part, or `too_large` as soon as it is more than `limit`."""

@@ -302,6 +302,49 @@ async def test_a_json_body_is_read_or_refused_by_rule(
     assert answer.status == status, await answer.text()
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b"[]", "Input should be an object"), (b"null", "Input should be an object"), (b'{"number": "1"}', "number: ")],
+)
+async def test_what_is_wrong_with_a_body_is_said_in_words_of_json(
+    aiohttp_client: ClientFactory, content: bytes, told: str
+) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return ours.json_answer(await ours.read_json(request, Body))
+
+    client = await _client(aiohttp_client, handler)
+    answer = await client.post("/things/x", data=content, headers={"Content-Type": "application/json"})
+    assert (await answer.json(content_type="application/problem+json"))["detail"].startswith(told)
+
+
+async def test_a_body_that_is_not_packed_as_its_headers_say_is_the_callers_fault(aiohttp_client: ClientFactory) -> None:
+    begun = asyncio.Event()
+
+    async def handler(request: web.Request) -> web.Response:
+        begun.set()
+        return ours.json_answer(await ours.read_json(request, Body))
+
+    client = await _client(aiohttp_client, handler)
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    with capture_logs() as logs:
+        head = b"Content-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: 13"
+        writer.write(b"POST /things/x HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n")
+        await asyncio.wait_for(begun.wait(), 10)  # before that it would be no request yet
+        writer.write(b'{"number": 1}')
+        answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in answer
+    assert not [line for line in logs if line["log_level"] in {"warning", "error"}]
+
+
+async def test_a_problem_is_of_the_registered_type_which_has_no_parameters(aiohttp_client: ClientFactory) -> None:
+    client = await _client(aiohttp_client, _raising(NotFound("not \u00e9t\u00e9")))
+    answer = await client.post("/things/x")
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert json.loads(await answer.read())["detail"] == "not \u00e9t\u00e9"
+
+
 async def test_requests_are_counted_by_route_not_by_address(aiohttp_client: ClientFactory) -> None:
     registry = CollectorRegistry()
     client = await _client(aiohttp_client, _raising(NotFound("m")), registry)

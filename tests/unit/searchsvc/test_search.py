@@ -12,7 +12,10 @@ import pytest
 from aiohttp import FormData
 
 from core.errors import ModelUnavailable, VectorsUnavailable
+from core.ports import Hit
 from core.schemas import EngineState, ImageRecord, ImageState, Priority, SegmentMode
+from searchsvc.matches import match_view
+from searchsvc.ranking import Ranked
 from tests.fakes import IMAGE_SPACE, READY, TEXT_SPACE, picture
 from tests.unit.searchsvc.conftest import SECRET, World
 
@@ -319,6 +322,52 @@ async def test_forms_are_validated_as_json_is(world: World, fields: dict[str, An
     answer = await world.client.post("/api/v1/search-image", data=_form(**fields))
     assert answer.status == status, await answer.text()
     assert answer.content_type == "application/problem+json"
+
+
+async def test_a_form_of_a_page_on_which_no_file_was_chosen_asks_by_its_words_alone(
+    world: World, colours: dict[str, str]
+) -> None:
+    unchosen = (
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename=""\r\nContent-Type: application/octet-stream\r\n\r\n\r\n'
+    )
+    words = b'--x\r\nContent-Disposition: form-data; name="text"\r\n\r\nred\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = await world.client.post("/api/v1/search-image", data=unchosen + words + b"--x--\r\n", headers=headers)
+    assert answer.status == 200, await answer.text()
+    assert (await answer.json())["matches"][0]["image_id"] == colours["red"]
+    for path in ("/api/v1/search-image", "/api/v1/images"):
+        alone = await world.client.post(path, data=unchosen + b"--x--\r\n", headers=headers)
+        assert alone.status == 422
+        assert "`file`" in (await alone.json(content_type="application/problem+json"))["detail"]
+
+
+@pytest.mark.parametrize("content", [picture("red"), b"\xff" * 100_000])
+async def test_a_picture_in_a_field_of_another_name_is_told_where_it_belongs(world: World, content: bytes) -> None:
+    answer = await world.client.post("/api/v1/search-image", data=_form(image=content))
+    assert answer.status in {400, 422}
+    assert (await answer.json(content_type="application/problem+json"))["detail"].endswith("pictures go as `file`")
+
+
+@pytest.mark.parametrize(
+    ("question", "told"),
+    [
+        ({"text": " "}, "text: Text should have at least 1 character, not 0"),
+        ({"text": "red" * 400}, "text: Text should have at most 1000 characters, not 1200"),
+        ({"text": "red", "filter": []}, "filter: Input should be an object"),
+    ],
+)
+async def test_a_refusal_speaks_of_characters_and_objects(world: World, question: dict[str, Any], told: str) -> None:
+    assert (await world.refused(**question))[1]["detail"] == told
+
+
+@pytest.mark.parametrize(
+    ("score", "shown"), [(1 + 2**-23, 1.0), (-1 - 2**-23, -1.0), (1.25, 1.25), (0.9999999, 0.9999999), (0.25, 0.25)]
+)
+def test_a_score_is_not_above_1_by_rounding(score: float, shown: float) -> None:
+    payload = {"kind": "image", "paths": ["a.png"], "image_id": "0" * 64, "width": 4, "height": 3}
+    match = match_view(Ranked(score, "key", Hit("key", score, payload, None), whole=score, region=None), None)
+    assert match is not None
+    assert match.score == shown
 
 
 async def test_while_models_load_or_are_missing_it_is_503_and_says_why(world: World) -> None:
