@@ -12,6 +12,11 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
+/** A file's name, to be broken before its suffix and behind its hyphens rather than anywhere. */
+export function breakable(name) {
+  return name.split(/(?=\.)|(?<=[-_])/).flatMap((part, index) => (index ? [make("wbr"), part] : [part]));
+}
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /** A stroked 24-unit icon from one path. */

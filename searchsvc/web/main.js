@@ -29,6 +29,7 @@ const status = new Status({ onStatus: tell, onAway: (problem) => ingestion.showA
 
 function tell(now) {
   ingestion.show(now);
+  viewer.know(now);
   notify(now.notice);
   search.offerModels(now.spaces);
   search.resume();
@@ -38,3 +39,4 @@ function tell(now) {
 acceptDrops({ onSearch: (files) => search.take(files), onAdd: (files) => uploads.add(files) });
 search.openAddress();
 status.follow();
+addEventListener("online", () => search.resume());

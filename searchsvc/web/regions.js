@@ -5,6 +5,8 @@ import { make } from "./dom.js";
 import { clearSegments, drawSegment } from "./overlay.js";
 
 export class Regions {
+  /** Whether a segmentation model is loaded; without one, a lack of regions tells nothing of the picture. */
+  looked = true;
   #loading = null;
   #onSearch;
 
@@ -49,7 +51,8 @@ export class Regions {
       search.hidden = chosen === null;
       paint(chosen);
     };
-    const title = segments.length ? `Regions (${segments.length})` : "No regions were found in this picture";
+    const none = this.looked ? "No regions were found in this picture" : "No regions: no segmentation model is loaded";
+    const title = segments.length ? `Regions (${segments.length})` : none;
     box.replaceChildren(make("h3", {}, title), make("div", { class: "chips" }, chips), search);
     settle();
   }

@@ -1,6 +1,6 @@
 /** One match, large: its place, its rating, its regions, why it was found, and the ways on from it. */
 
-import { ICONS, byId, icon, make } from "./dom.js";
+import { ICONS, breakable, byId, icon, make } from "./dom.js";
 import { drawSegment } from "./overlay.js";
 import { Regions } from "./regions.js";
 import { ratioOf } from "./tile.js";
@@ -37,6 +37,11 @@ export class Viewer {
     if (!this.#dialog.open) this.#dialog.showModal();
   }
 
+  /** What the status says of the models; it names none while they are loading. */
+  know({ models }) {
+    this.#regions.looked = !models.length || models.some(({ role }) => role === "segmenter");
+  }
+
   #turn(step) {
     const next = this.#index + step;
     if (next < 0 || next >= this.#matches.length) return;
@@ -51,7 +56,7 @@ export class Viewer {
     const focused = document.activeElement?.dataset?.keep;
     const facts = [
       make("div", { class: "facts-head" },
-        make("h2", { id: "viewer-name" }, match.image_name),
+        make("h2", { id: "viewer-name", title: match.image_name }, breakable(match.image_name)),
         make("button", { type: "button", class: "icon-button", "aria-label": "Close", onclick: () => this.#dialog.close() }, icon(ICONS.close)),
       ),
       factsOf(match),
@@ -124,7 +129,7 @@ function factsOf(match) {
     segment ? ["Region", `${segment.label}, ${Math.round(segment.score * 100)} % sure`] : null,
     ["Path", match.path],
     ["Size", match.width ? `${match.width} × ${match.height}` : "unknown"],
-    taken ? ["Date", new Date(taken).toLocaleDateString()] : null,
+    taken ? ["Date", new Date(taken).toLocaleDateString(undefined, { timeZone: "UTC" })] : null,
     location ? ["Place", `${location.lat.toFixed(4)}, ${location.lon.toFixed(4)}`] : null,
   ].filter(Boolean);
   return make("dl", {}, rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from playwright.async_api import expect
 
@@ -44,6 +46,28 @@ async def test_a_match_is_rated_once_with_its_own_token(site: Site) -> None:
     await page.keyboard.press("Escape")
     await page.get_by_role("button", name="Rate 3 of 10").click()
     await expect(page.get_by_label("Results").get_by_text("Rated 3 of 10. Thank you.")).to_be_visible()
+
+
+async def test_the_day_of_a_picture_is_that_which_the_filters_find_it_by(site: Site) -> None:
+    image_id = await site.add(picture("red"), "red.png")
+    site.tell(image_id, taken_at=datetime(2024, 6, 1, 0, 30, tzinfo=UTC).timestamp())
+    address = (await site.open("/?q=red&from=2024-06-01&to=2024-06-01")).url
+    page = await site.browser.new_page(timezone_id="America/Los_Angeles", locale="en-GB")
+    await page.goto(address)
+    await page.locator(".tile .open").click()
+    await expect(page.get_by_text("01/06/2024", exact=True)).to_be_visible()
+
+
+async def test_a_search_that_had_no_network_is_asked_again_when_there_is_one(site: Site) -> None:
+    await site.add(picture("red"), "red.png")
+    page = await site.open()
+    await expect(page.locator("#ingestion .state")).to_be_visible()
+    await page.context.set_offline(True)
+    await page.get_by_label("Describe the picture you look for").fill("red")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="No connection")).to_be_visible()
+    await page.context.set_offline(False)
+    await expect(page.locator(".tile .open")).to_have_count(1)
 
 
 async def test_the_arrow_keys_leaf_through_the_matches_and_escape_leads_back(site: Site) -> None:

@@ -63,6 +63,22 @@ async def test_a_part_of_the_query_picture_is_drawn_or_set_by_keys_and_searched_
     await expect(first).to_have_text("blue.png")
 
 
+async def test_a_picture_without_regions_is_told_from_a_service_without_a_segmenter(site: Site) -> None:
+    await site.add(picture("red"), "red.png")
+    page = await site.open("/?q=red")
+    await page.route("**/segments", lambda route: route.fulfill(json={"segments": []}))
+    await expect(page.locator("#ingestion .state")).to_be_visible()
+    await page.locator(".tile .open").click()
+    await expect(page.get_by_text("No regions: no segmentation model is loaded")).to_be_visible()
+    embedder = site.embedder.models.models[0]
+    segmenter = embedder.model_copy(update={"role": "segmenter", "model_name": "YOLO"})
+    site.embedder.models = site.embedder.models.model_copy(update={"models": (embedder, segmenter)})
+    await page.reload()
+    await expect(page.locator("#ingestion .state")).to_be_visible()
+    await page.locator(".tile .open").click()
+    await expect(page.get_by_text("No regions were found in this picture")).to_be_visible()
+
+
 async def test_regions_are_drawn_over_their_picture_and_can_be_searched_with_by_a_link(site: Site) -> None:
     green = await site.add(picture("green"), "green.png")
     await site.add(picture("green", mark=3), "twin.png")
