@@ -9,10 +9,13 @@ NEEDED := $(STAMP)$(if $(LEAN),-lean)
 COMPOSE := docker compose$(if $(SCALE), --project-name imagesearch-scale --file docker-compose.scale.yml)
 
 .DEFAULT_GOAL := help
-.PHONY: backup restore move-vectors move-state help run worker test test-long lint build bench lock images up down clean
+.PHONY: help run worker test test-long fuzz lint build bench audit key backup restore move-vectors move-state lock images up down clean
+
+# $(call wanted,NAME,example): the value of a variable that a command cannot do without
+wanted = $(if $($(1)),$($(1)),$(error $(1) is missing: make $@ $(1)=$(2)))
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 run: $(NEEDED) ## start everything on http://127.0.0.1:3000, watching ./images (IMAGES_DIR, DATA_DIR, HOST, PORT, MODELS_DIR, MODEL_PROFILE; LEAN=1)
 	@exec $(BIN)/python -m standalone
@@ -67,13 +70,13 @@ backup: $(NEEDED) ## copy what it keeps, while it runs (TO=folder, else ./backup
 	@$(BIN)/python -m standalone.backups take $(TO) $(if $(PICTURES),--pictures)
 
 restore: $(NEEDED) ## put a backup back, while it does not run (FROM=folder; PICTURES=1: bring back missing pictures)
-	@$(BIN)/python -m standalone.backups restore $(FROM) $(if $(PICTURES),--pictures)
+	@$(BIN)/python -m standalone.backups restore $(call wanted,FROM,backups/TIME) $(if $(PICTURES),--pictures)
 
 move-vectors: $(NEEDED) ## copy all vectors to another home, while it does not run (TO=edge or a server's URL; REPLACE=1: remove what is there)
-	@$(BIN)/python -m standalone.moves --to "$(TO)" $(if $(REPLACE),--replace)
+	@$(BIN)/python -m standalone.moves --to "$(call wanted,TO,edge)" $(if $(REPLACE),--replace)
 
 move-state: $(NEEDED) ## copy ledger and ratings to another home, while it does not run (TO=sqlite or postgresql://...; REPLACE=1: remove what is there)
-	@$(BIN)/python -m standalone.moves.state --to "$(TO)" $(if $(REPLACE),--replace)
+	@$(BIN)/python -m standalone.moves.state --to "$(call wanted,TO,sqlite)" $(if $(REPLACE),--replace)
 
 lock: $(STAMP) ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --python-version 3.11 \

@@ -92,7 +92,7 @@ def _make_room(target: Home, parts: frozenset[StatePart], *, replace: bool) -> N
     there = {table.name: count for table in TABLES if table.part in parts and (count := target.count(table))}
     if there and not replace and not target.is_half:
         told = ", ".join(f"{count:,} rows in {name}" for name, count in there.items())
-        raise CannotMoveState(f"{target.name} holds a state already ({told}); --replace removes it")
+        raise CannotMoveState(f"{target.name} holds a state already ({told}); --replace (REPLACE=1) removes it")
     target.clear(parts)
 
 
