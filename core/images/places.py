@@ -51,7 +51,9 @@ class BucketPlace:
         found = _URL.fullmatch(url)
         prefix = (found["prefix"] or "").strip("/") if found else ""
         if found is None or any(part in {".", ".."} or (part == "" and prefix) for part in prefix.split("/")):
-            raise ValueError("write it as s3://bucket or s3://bucket/prefix")
+            raise ValueError(
+                "write a bucket as s3://bucket or s3://bucket/prefix, its name in 3 to 63 small letters, digits, dots and hyphens"
+            )
         region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or _REGION
         where = endpoint or environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
         return cls(found["bucket"], prefix, endpoint_of(where or f"https://s3.{region}.amazonaws.com"), region)

@@ -39,7 +39,10 @@ class ImageSettings(BaseSettings):
     @model_validator(mode="after")
     def _in_a_bucket(self) -> Self:
         if self.images_url is not None:
-            BucketPlace.of(self.images_url, endpoint=self.images_s3_endpoint)
+            try:
+                BucketPlace.of(self.images_url, endpoint=self.images_s3_endpoint)
+            except ValueError as error:
+                raise ValueError(f"IMAGES_URL, or the service that it is of: {error}") from None
         return self
 
     @property

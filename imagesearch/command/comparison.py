@@ -11,7 +11,7 @@ def show_comparison(compared: CompareAnswer, screen: Screen) -> None:
         screen.document(compared)
         return
     for notice in dict.fromkeys(answer.notice for answer in compared.answers if answer.notice):
-        screen.say(notice, "yellow")
+        screen.notice(notice)
     paths = {match.image_id: match.path for answer in compared.answers for match in answer.matches}
     if not screen.for_people:
         for image in compared.images:

@@ -37,7 +37,7 @@ def show_hits(answer: SearchAnswer, client: Client, screen: Screen, *, first: in
         screen.document(answer)
         return
     if answer.notice:
-        screen.say(answer.notice, "yellow")
+        screen.notice(answer.notice)
     numbered = list(enumerate(answer.matches, first))
     if not screen.for_people:
         _list(numbered, screen)

@@ -50,6 +50,11 @@ class Screen:
         """A line for people, beside the answer."""
         self.err.print(Text(shown(text), style), soft_wrap=True)
 
+    def notice(self, notice: str) -> None:
+        """What the service says of its models, which holds for every search: its first sentence is enough beside an answer."""
+        first, more, _ = notice.partition(". ")
+        self.say(f"{first}. More: imagesearch status" if more else notice, "yellow")
+
     def table(self, rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
         """Columns for people; those in `right` are aligned to the right."""
         table = Table.grid(padding=(0, 2))

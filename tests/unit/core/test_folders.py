@@ -35,6 +35,12 @@ def test_state_may_lie_hidden_in_the_watched_folder_beside_it_or_beside_a_bucket
     assert WatcherSettings(images_dir=pictures, data_dir=pictures, images_url="s3://bucket").data_dir == pictures
 
 
+def test_a_bucket_whose_name_cannot_be_is_a_fault_of_the_variable_that_names_it() -> None:
+    with pytest.raises(ValidationError) as error:
+        WatcherSettings(images_url="s3://B")
+    assert faults_of(error.value).startswith("  IMAGES_URL, or the service that it is of: write a bucket as s3://bucket")
+
+
 def test_a_link_into_the_watched_folder_is_seen_through(tmp_path: Path) -> None:
     (tmp_path / "pictures" / "state").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "pictures" / "state")

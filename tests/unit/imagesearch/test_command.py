@@ -93,6 +93,18 @@ async def test_as_json_it_is_the_services_answer_and_nothing_else(command: Comma
     assert ended.err == ""
 
 
+async def test_what_the_service_says_of_its_models_is_told_in_a_sentence_and_whole_by_status(
+    command: Command, world: World, colours: dict[str, str]
+) -> None:
+    world.embedder.models = world.embedder.models.model_copy(
+        update={"notice": "The small model answers. Put weights there. Restart."}
+    )
+    found = await command("search", "red")
+    assert found.err == "The small model answers. More: imagesearch status\n"
+    assert len(found.rows) == len(colours)
+    assert "Put weights there. Restart." in (await command("status", "--json")).out
+
+
 async def test_nothing_found_is_one(command: Command) -> None:
     assert [(await command("search", "red", *more)).code for more in ((), ("--json",))] == [1, 1]
 
