@@ -153,7 +153,7 @@ async def _answer(request: web.Request, handler: Handler, gate: Gate, request_id
         ):  # which the line of the request tells; there are thousands
             log.warning("request_refused", error=type(error).__name__, detail=str(error))
         answer = problem_of(error, request_id)
-        if isinstance(error, StalledRequest):
+        if isinstance(error, StalledRequest) or request.content.exception() is not None:  # nothing that follows it would be heard
             answer.force_close()
         return answer
     except web.HTTPException as error:

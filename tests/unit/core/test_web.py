@@ -335,6 +335,7 @@ async def test_a_body_that_is_not_packed_as_its_headers_say_is_the_callers_fault
     writer.close()
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"application/problem+json" in answer
+    assert b"\r\nConnection: close\r\n" in answer
     assert not [line for line in logs if line["log_level"] in {"warning", "error"}]
 
 
