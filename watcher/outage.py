@@ -7,7 +7,7 @@ import time
 
 import structlog
 
-from core.errors import NoModel, Overloaded, Unavailable
+from core.errors import ModelUnavailable, NoModel, Overloaded, Unavailable
 
 log = structlog.get_logger()
 
@@ -32,7 +32,8 @@ class Outage:
         if isinstance(error, Overloaded):  # busy with queries, and that is as it should be
             return min(error.retry_after_s, self._longest_pause_s)
         if self._since is None or str(error) != self.waiting_for:
-            level = log.warning if isinstance(error, NoModel) else log.info
+            loading = isinstance(error, ModelUnavailable) and not isinstance(error, NoModel)  # as at every start
+            level = log.info if loading else log.warning
             level("ingestion_paused", waiting_for=str(error), error=type(error).__name__)
         self._since = self._since if self._since is not None else time.monotonic()
         self.waiting_for = str(error)

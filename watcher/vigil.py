@@ -79,13 +79,15 @@ class Vigil:
         log.info("folder_watched", observer=self._observer.kind)
 
 
-async def report_progress(ledger: Operations, metrics: IngestionMetrics) -> None:
-    """One line every ten seconds while there is work, for ever."""
+async def report_progress(ledger: Operations, metrics: IngestionMetrics, *, period_s: float = _PROGRESS_PERIOD_S) -> None:
+    """One line every ten seconds while there is work and it gets on, for ever: why it does not is told once, as it pauses."""
+    told = None
     while True:
-        await asyncio.sleep(_PROGRESS_PERIOD_S)
+        await asyncio.sleep(period_s)
         counts = (await ledger.run(views.totals)).images
         left = counts.pending + counts.running
-        if left:
+        if left and counts != told:
+            told = counts
             rate = metrics.rate_per_s()
             eta_s = round(left / rate) if rate else None
             log.info("ingestion_progressed", **counts.model_dump(), rate_per_s=round(rate, 2), eta_s=eta_s)
