@@ -41,6 +41,8 @@ lint: $(STAMP) ## ruff, mypy --strict, import-linter
 build: $(STAMP) ## create .venv and install everything
 
 $(BIN)/uv:
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and \
+	  "Python 3.11 or newer is needed; $(PYTHON) is %d.%d. Name another one: PYTHON=python3.12" % v)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 

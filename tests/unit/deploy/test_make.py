@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,15 @@ def test_a_command_that_lacks_its_variable_says_which_before_it_does_anything(co
     made = make("--dry-run", command)
     assert made.returncode == 2
     assert f"{variable} is missing: make {command} {variable}=" in made.stderr
+
+
+def test_a_python_that_is_too_old_is_told_and_makes_no_environment(tmp_path: Path) -> None:
+    old = tmp_path / "python3.9"
+    old.write_text(
+        f"""#!/bin/sh\nexec {sys.executable} -c 'import sys; sys.version_info = (3, 9, 6); exec(sys.argv[1])' "$2"\n"""
+    )
+    old.chmod(0o755)
+    made = make("build", f"VENV={tmp_path}/venv", f"PYTHON={old}")
+    assert made.returncode == 2
+    assert f"Python 3.11 or newer is needed; {old} is 3.9." in made.stderr
+    assert not (tmp_path / "venv").exists()
