@@ -62,10 +62,10 @@ _OTHERS = [pytest.param(name, marks=pytest.mark.long) for name in ("watcher", "m
 def test_a_start_that_fails_repeats_no_secret(service: str, tmp_path: Path) -> None:
     told = _run(
         service, JWT_SECRETS=f"a b:{talkative.JWT}", API_KEYS=f"sha256:{talkative.KEY}", QDRANT_API_KEY=talkative.QDRANT, PORT="no port",
-        QDRANT_URL="http://127.0.0.1:1", DATA_DIR=str(tmp_path), IMAGES_DIR=str(tmp_path), LOG_LEVEL="debug",
+        QDRANT_URL="http://127.0.0.1:1", DATA_DIR=str(tmp_path / "state"), IMAGES_DIR=str(tmp_path / "images"), LOG_LEVEL="debug",
     )  # fmt: skip
     assert told.returncode in {1, 2}
-    assert "port" in told.stderr
+    assert "\n  PORT: " in told.stderr
     for secret in _SECRETS:
         assert secret not in told.stderr + told.stdout
 
