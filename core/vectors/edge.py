@@ -68,7 +68,7 @@ class EdgeStore:
         """`index_from` is how many points without an index are worth building one."""
         self._shards = EdgeShards(folder, storage)
         self._growth = IndexGrowth(self._shards, self._run, self._run_gated, index_from=index_from, storage=storage)
-        self._search = search_params(storage)
+        self._storage = storage
         self._answers: LRUCache[_Asked, _Answer] = LRUCache(_KEPT_HITS, getsizeof=lambda answer: 1 + len(answer[1]))
         self._lock_wait_s = lock_wait_s
         self._journal_limit_bytes = journal_limit_bytes
@@ -170,7 +170,7 @@ class EdgeStore:
             score_threshold=min_score,
             with_payload=True,
             with_vector=with_vectors,
-            params=self._search,
+            params=search_params(self._storage, where),
         )
         state, found = await self._run(lambda: (shard.state, shard.engine.query(request)))
         hits = [Hit(str(point.id), point.score, point.payload or {}, _vector(point.vector)) for point in found]

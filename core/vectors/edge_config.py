@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import qdrant_edge as edge
 
-from core.vectors.storage import VectorStorage
-
-_EF = 256
-"""How many neighbours a search of the graph keeps in view. Half as many do for queries that lie among the pictures, but words lie between
-them: there, 128 found 84 % of the ten nearest of 140,000, and 200 found 98 % (benchmarks/recall.py asks both ways)."""
+from core.points import UNLINKED_FIELDS
+from core.ports import Where
+from core.vectors.storage import COMPARED_KB, SEARCH_EF, VectorStorage
 
 
 def shard_config(dim: int, storage: VectorStorage) -> edge.EdgeConfig:
@@ -16,6 +14,7 @@ def shard_config(dim: int, storage: VectorStorage) -> edge.EdgeConfig:
         size=dim,
         distance=edge.Distance.Cosine,
         memory=edge.Memory.Cold if storage.on_disk else None,
+        hnsw_config=edge.HnswIndexConfig(m=16, ef_construct=100, full_scan_threshold=COMPARED_KB),
         quantization_config=_quantization(storage),
     )
     return edge.EdgeConfig(vectors=vectors, wal_enabled=True)
@@ -32,9 +31,10 @@ def _quantization(storage: VectorStorage) -> edge.ScalarQuantizationConfig | edg
             return None
 
 
-def search_params(storage: VectorStorage) -> edge.SearchParams:
+def search_params(storage: VectorStorage, where: Where) -> edge.SearchParams:
     """By the short form first where there is one, then again by the vectors."""
+    acorn = edge.AcornSearchParams(enable=True) if {one.key for one in where.must} & UNLINKED_FIELDS else None
     if storage.quantization == "off":
-        return edge.SearchParams(hnsw_ef=_EF)
+        return edge.SearchParams(hnsw_ef=SEARCH_EF, acorn=acorn)
     rescored = edge.QuantizationSearchParams(rescore=True, oversampling=storage.oversampling)
-    return edge.SearchParams(hnsw_ef=_EF, quantization=rescored)
+    return edge.SearchParams(hnsw_ef=SEARCH_EF, acorn=acorn, quantization=rescored)

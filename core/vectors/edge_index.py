@@ -20,7 +20,7 @@ from typing import cast
 import qdrant_edge as edge
 
 from core.vectors.edge_config import shard_config
-from core.vectors.edge_payload_indexes import map_indexes
+from core.vectors.edge_payload_indexes import renew_indexes
 from core.vectors.storage import Quantization, VectorStorage
 
 READY, COPIED, BUILT = "ready", "copied", "built"
@@ -39,7 +39,7 @@ def main() -> None:
     shutil.copytree(source, target)
     _say(COPIED)
     engine = edge.EdgeShard.load(str(target), shard_config(dim, VectorStorage(quantization, on_disk)))
-    map_indexes(engine)
+    renew_indexes(engine)
     engine.optimize()
     engine.flush()
     engine.close()

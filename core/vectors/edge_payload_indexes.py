@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import qdrant_edge as edge
 
-from core.points import INDEXES_IN_MEMORY, PAYLOAD_INDEXES, IndexType
+from core.points import INDEXES_IN_MEMORY, PAYLOAD_INDEXES, UNLINKED_FIELDS, IndexType
 
 _Params = edge.KeywordIndexParams | edge.IntegerIndexParams | edge.FloatIndexParams
 
@@ -24,12 +24,17 @@ def add_index(engine: edge.EdgeShard, key: str) -> None:
     engine.update(edge.UpdateOperation.create_field_index(key, _params(key)))
 
 
-def map_indexes(engine: edge.EdgeShard) -> None:
-    """Those that earlier releases kept in memory. Holds the GIL for as long as it takes to make them."""
+def renew_indexes(engine: edge.EdgeShard) -> None:
+    """Those of earlier releases, which were kept in memory, or had links in the graph. Holds the GIL for as long as it takes to make them."""
     for key, found in engine.info().payload_schema.items():
-        if key in PAYLOAD_INDEXES and key not in INDEXES_IN_MEMORY and getattr(found.params, "memory", None) != edge.Memory.Cold:
+        if key in PAYLOAD_INDEXES and _kept(found.params) != _kept(_params(key)):
             engine.update(edge.UpdateOperation.delete_field_index(key))
             add_index(engine, key)
+
+
+def _kept(params: object) -> tuple[bool, bool]:
+    """Whether it is mapped from files, and whether the graph has links for it, which it has unless told otherwise."""
+    return getattr(params, "memory", None) == edge.Memory.Cold, getattr(params, "enable_hnsw", None) is not False
 
 
 def _serves(index: edge.PayloadIndexInfo, wanted: IndexType) -> bool:
@@ -38,12 +43,13 @@ def _serves(index: edge.PayloadIndexInfo, wanted: IndexType) -> bool:
 
 def _params(key: str) -> _Params:
     memory = None if key in INDEXES_IN_MEMORY else edge.Memory.Cold
+    linked = key not in UNLINKED_FIELDS
     match PAYLOAD_INDEXES[key]:
         case IndexType.KEYWORD:
-            return edge.KeywordIndexParams(memory=memory)
+            return edge.KeywordIndexParams(memory=memory, enable_hnsw=linked)
         case IndexType.SUBSTRING:
-            return edge.KeywordIndexParams(prefix=True, memory=memory)
+            return edge.KeywordIndexParams(prefix=True, memory=memory, enable_hnsw=linked)
         case IndexType.INTEGER:
-            return edge.IntegerIndexParams(lookup=True, range=True, memory=memory)
+            return edge.IntegerIndexParams(lookup=True, range=True, memory=memory, enable_hnsw=linked)
         case IndexType.FLOAT:
-            return edge.FloatIndexParams(memory=memory)
+            return edge.FloatIndexParams(memory=memory, enable_hnsw=linked)

@@ -203,7 +203,7 @@ class ServerStore:
                 score_threshold=min_score,
                 with_payload=True,
                 with_vectors=with_vectors,
-                search_params=search_params(self._storage),
+                search_params=search_params(self._storage, where),
                 consistency=self._consistency,
             ),
         )

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from qdrant_client import models
 
 from core.errors import InvalidRequest
-from core.points import INDEXES_IN_MEMORY, PAYLOAD_INDEXES, IndexType
-from core.vectors.storage import ClusterLayout, ReadConsistency, VectorStorage
+from core.points import INDEXES_IN_MEMORY, PAYLOAD_INDEXES, UNLINKED_FIELDS, IndexType
+from core.ports import Where
+from core.vectors.storage import COMPARED_KB, SEARCH_EF, ClusterLayout, ReadConsistency, VectorStorage
 
 
 def vector_params(dim: int, storage: VectorStorage) -> models.VectorParams:
@@ -16,15 +17,16 @@ def vector_params(dim: int, storage: VectorStorage) -> models.VectorParams:
         size=dim,
         distance=models.Distance.COSINE,
         on_disk=storage.on_disk or None,
+        hnsw_config=models.HnswConfigDiff(full_scan_threshold=COMPARED_KB),
         quantization_config=_quantization(storage),
     )
 
 
-def search_params(storage: VectorStorage) -> models.SearchParams | None:
+def search_params(storage: VectorStorage, where: Where) -> models.SearchParams:
     """By the short form first where there is one, then again by the vectors."""
-    if storage.quantization == "off":
-        return None
-    return models.SearchParams(quantization=models.QuantizationSearchParams(rescore=True, oversampling=storage.oversampling))
+    acorn = models.AcornSearchParams(enable=True) if {one.key for one in where.must} & UNLINKED_FIELDS else None
+    rescored = models.QuantizationSearchParams(rescore=True, oversampling=storage.oversampling)
+    return models.SearchParams(hnsw_ef=SEARCH_EF, acorn=acorn, quantization=None if storage.quantization == "off" else rescored)
 
 
 def read_consistency(wish: ReadConsistency | None) -> models.ReadConsistencyType | int | None:
@@ -41,16 +43,17 @@ def vectors_of(info: models.CollectionInfo) -> models.VectorParams:
 
 def index_params(key: str) -> models.KeywordIndexParams | models.IntegerIndexParams | models.FloatIndexParams:
     """Of the index on a payload field."""
-    mapped = key not in INDEXES_IN_MEMORY
+    on_disk, linked = key not in INDEXES_IN_MEMORY, key not in UNLINKED_FIELDS
+    keyword, integer = models.KeywordIndexType.KEYWORD, models.IntegerIndexType.INTEGER
     match PAYLOAD_INDEXES[key]:
         case IndexType.KEYWORD:
-            return models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, on_disk=mapped)
+            return models.KeywordIndexParams(type=keyword, on_disk=on_disk, enable_hnsw=linked)
         case IndexType.SUBSTRING:
-            return models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, prefix=True, on_disk=mapped)
+            return models.KeywordIndexParams(type=keyword, prefix=True, on_disk=on_disk, enable_hnsw=linked)
         case IndexType.INTEGER:
-            return models.IntegerIndexParams(type=models.IntegerIndexType.INTEGER, lookup=True, range=True, on_disk=mapped)
+            return models.IntegerIndexParams(type=integer, lookup=True, range=True, on_disk=on_disk, enable_hnsw=linked)
         case IndexType.FLOAT:
-            return models.FloatIndexParams(type=models.FloatIndexType.FLOAT, on_disk=mapped)
+            return models.FloatIndexParams(type=models.FloatIndexType.FLOAT, on_disk=on_disk, enable_hnsw=linked)
 
 
 def serves(index: models.PayloadIndexInfo | None, wanted: IndexType) -> bool:

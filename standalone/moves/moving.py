@@ -136,7 +136,9 @@ class _Move:
         present = set(await self._target.collections()) & {size.collection for size in sizes}
         for collection in sorted(present):
             if await self._target.count(collection) and collection not in ours and not replace:
-                raise CannotMove(f"{self._course.target} holds points of {collection} already; --replace (REPLACE=1) removes them")
+                raise CannotMove(
+                    f"{self._course.target} holds points of {collection} already; --replace (REPLACE=1) removes them"
+                )
         for collection in present:
             await self._target.drop(collection)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import qdrant_edge as edge
 
-from core.points import PAYLOAD_INDEXES
+from core.points import PAYLOAD_INDEXES, UNLINKED_FIELDS
 from core.ports import Match, Range, Where
 from core.vectors.edge_config import shard_config
 from core.vectors.edge_filters import edge_filter
-from core.vectors.edge_payload_indexes import add_index, map_indexes, missing_indexes
+from core.vectors.edge_payload_indexes import add_index, missing_indexes, renew_indexes
 from core.vectors.storage import PLAIN
 
 _EARLIER = {
@@ -31,6 +31,11 @@ def mapped(engine: edge.EdgeShard) -> set[str]:
     return {key for key, index in found.items() if getattr(index.params, "memory", None) == edge.Memory.Cold}
 
 
+def linked(engine: edge.EdgeShard) -> set[str]:
+    found = engine.info().payload_schema
+    return {key for key, index in found.items() if getattr(index.params, "enable_hnsw", None) is not False}
+
+
 def test_every_index_is_mapped_but_the_one_that_every_search_reads(tmp_path: Path) -> None:
     engine = shard(tmp_path / "shard")
     assert missing_indexes(engine) == list(PAYLOAD_INDEXES)
@@ -38,6 +43,7 @@ def test_every_index_is_mapped_but_the_one_that_every_search_reads(tmp_path: Pat
         add_index(engine, key)
     assert missing_indexes(engine) == []
     assert mapped(engine) == set(PAYLOAD_INDEXES) - {"kind"}
+    assert linked(engine) == set(PAYLOAD_INDEXES) - UNLINKED_FIELDS
 
 
 def test_indexes_that_an_earlier_release_kept_in_memory_are_mapped_and_find_the_same(tmp_path: Path) -> None:
@@ -53,14 +59,16 @@ def test_indexes_that_an_earlier_release_kept_in_memory_are_mapped_and_find_the_
     counting = edge.CountRequest(exact=True, filter=edge_filter(where))
     assert engine.count(counting) == 4
     assert mapped(engine) == set()
+    assert linked(engine) == set(_EARLIER)
 
-    map_indexes(engine)
+    renew_indexes(engine)
     assert mapped(engine) == {"names", "width", "taken_at"}
+    assert linked(engine) == {"kind", "taken_at"}
     assert engine.count(counting) == 4
 
     engine.flush()
     engine.close()
     again = edge.EdgeShard.load(str(tmp_path / "shard"))
     assert again.count(counting) == 4
-    map_indexes(again)
+    renew_indexes(again)
     assert mapped(again) == {"names", "width", "taken_at"}

@@ -13,11 +13,11 @@ from qdrant_client import AsyncQdrantClient, models
 from structlog.testing import capture_logs
 
 from core.errors import InvalidRequest, VectorsUnavailable
-from core.points import PAYLOAD_INDEXES
-from core.ports import Match, Point, VectorStore, Where
+from core.points import PAYLOAD_INDEXES, UNLINKED_FIELDS
+from core.ports import Match, Point, Range, VectorStore, Where
 from core.schemas import Space
 from core.vectors.server import ServerStore
-from core.vectors.storage import PLAIN, VectorStorage
+from core.vectors.storage import COMPARED_KB, PLAIN, SEARCH_EF, VectorStorage
 from tests.ports import free_port
 from tests.qdrant_grpc import qdrant_grpc
 from tests.qdrant_rest import qdrant_rest
@@ -198,7 +198,6 @@ async def test_a_grpc_server_that_went_away_is_unavailable(name: str) -> None:
                 await CALLS[name](store)
 
 
-@pytest.mark.filterwarnings("ignore:Local mode performs exact")
 @pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
 @pytest.mark.parametrize("storage", [PLAIN, VectorStorage("scalar", on_disk=True), VectorStorage("binary")], ids=str)
 async def test_a_collection_is_made_and_searched_as_its_vectors_are_to_be_kept(
@@ -221,11 +220,16 @@ async def test_a_collection_is_made_and_searched_as_its_vectors_are_to_be_kept(
     monkeypatch.setattr(client, "query_points", querying)
     async with ServerStore("http://unused", client=client, storage=storage) as store:
         await store.ensure(SPACE)
-        await store.query(SPACE.collection, np.ones(SPACE.dim, np.float32))
+        await store.query(SPACE.collection, np.ones(SPACE.dim, np.float32), where=Where(must=(Range("pixels", gte=9),)))
+        assert told["search"].acorn.enable, "the graph has no links of their own for numbers of pixels"
+        await store.query(SPACE.collection, np.ones(SPACE.dim, np.float32), where=Where(must=(Match("labels", ("dog",)),)))
+        assert told["search"].acorn is None
     assert bool(told["vectors"].on_disk) == storage.on_disk
+    assert told["vectors"].hnsw_config.full_scan_threshold == COMPARED_KB
+    assert told["search"].hnsw_ef == SEARCH_EF
     if storage.quantization == "off":
         assert told["vectors"].quantization_config is None
-        assert told["search"] is None
+        assert told["search"].quantization is None
     else:
         assert getattr(told["vectors"].quantization_config, storage.quantization).always_ram
         assert told["search"].quantization.rescore
@@ -240,3 +244,5 @@ async def test_every_index_is_mapped_but_the_one_that_every_search_reads() -> No
         await client.close()
     on_disk = {key: getattr(index.params, "on_disk", None) for key, index in made.items()}
     assert on_disk == {key: key != "kind" for key in PAYLOAD_INDEXES}
+    linked = {key for key, index in made.items() if getattr(index.params, "enable_hnsw", None) is not False}
+    assert linked == set(PAYLOAD_INDEXES) - UNLINKED_FIELDS
