@@ -9,7 +9,7 @@ import random
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -316,6 +316,31 @@ async def never() -> bool:
     return False
 
 
+async def always() -> bool:
+    return True
+
+
+def reconciling(
+    ledger: Ledger,
+    check: VectorCheck,
+    *,
+    is_settling: Callable[[], bool] = lambda: False,
+    is_backlog: Callable[[], Awaitable[bool]] = never,
+) -> Reconciler:
+    """With nothing to scan, and calm."""
+    return Reconciler(
+        ledger,
+        check,
+        interval_s=60,
+        scan=scan,
+        is_calm=lambda: True,
+        is_settling=is_settling,
+        is_backlog=is_backlog,
+        models=models,
+        mended=lambda: None,
+    )
+
+
 async def test_a_look_at_every_point_is_made_in_slices_and_once_more_when_models_changed_meanwhile(file_ledger: Ledger) -> None:
     images = images_of(30)
     await index(file_ledger, images)
@@ -333,17 +358,7 @@ async def test_a_look_at_every_point_is_made_in_slices_and_once_more_when_models
             return mended
 
     check = Sliced(file_ledger, store, ImageLocks(), points_per_range=20)
-    reconciler = Reconciler(
-        file_ledger,
-        check,
-        interval_s=60,
-        scan=scan,
-        is_calm=lambda: True,
-        is_settling=lambda: False,
-        is_backlog=never,
-        models=models,
-        mended=lambda: None,
-    )
+    reconciler = reconciling(file_ledger, check)
     running = asyncio.create_task(reconciler.run())
     async with asyncio.timeout(30):
         while looks.count(True) < 2 or reconciler.is_busy:
@@ -366,20 +381,7 @@ async def test_while_pictures_wait_a_look_takes_a_tenth_of_the_time_and_comes_to
             slices.append((began, time.monotonic(), for_s))
             return Mended(0, 0, complete=len(slices) == 3)
 
-    async def always() -> bool:
-        return True
-
-    reconciler = Reconciler(
-        file_ledger,
-        Slow(file_ledger, FakeVectorStore(), ImageLocks()),
-        interval_s=60,
-        scan=scan,
-        is_calm=lambda: True,
-        is_settling=lambda: False,
-        is_backlog=always,
-        models=models,
-        mended=lambda: None,
-    )
+    reconciler = reconciling(file_ledger, Slow(file_ledger, FakeVectorStore(), ImageLocks()), is_backlog=always)
     running = asyncio.create_task(reconciler.run())
     async with asyncio.timeout(30):
         while len(slices) < 3:
@@ -402,17 +404,7 @@ async def test_a_look_waits_for_files_that_are_not_identified_and_not_for_ever(
             looks += 1
             return Mended(0, 0, complete=True)
 
-    reconciler = Reconciler(
-        file_ledger,
-        Counted(file_ledger, FakeVectorStore(), ImageLocks()),
-        interval_s=60,
-        scan=scan,
-        is_calm=lambda: True,
-        is_settling=lambda: settling,
-        is_backlog=never,
-        models=models,
-        mended=lambda: None,
-    )
+    reconciler = reconciling(file_ledger, Counted(file_ledger, FakeVectorStore(), ImageLocks()), is_settling=lambda: settling)
     running = asyncio.create_task(reconciler.run())
     await asyncio.sleep(0.7)
     assert looks == 0
