@@ -23,7 +23,7 @@ def started(root: Path, *, python_path: Path | None = None, **environment: str) 
     }
     path = {"PYTHONPATH": str(python_path)} if python_path else {}
     return subprocess.Popen(
-        PYTHON_STANDALONE,
+        ("env", "--default-signal=INT", *PYTHON_STANDALONE),  # as at a terminal: what runs in the background has it ignored
         cwd=REPOSITORY,
         env={**os.environ, "MODEL_PROFILE": "starter", **own, **path, **environment},
         stdout=subprocess.PIPE,
