@@ -63,7 +63,7 @@ def test_indexes_that_an_earlier_release_kept_in_memory_are_mapped_and_find_the_
 
     renew_indexes(engine)
     assert mapped(engine) == {"names", "width", "taken_at"}
-    assert linked(engine) == {"kind", "taken_at"}
+    assert linked(engine) == {"kind"}
     assert engine.count(counting) == 4
 
     engine.flush()
