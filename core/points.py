@@ -66,7 +66,12 @@ point, goes to the vectors."""
 UNLINKED_FIELDS = frozenset({"image_id", "names", "n", "bytes", "width", "height", "pixels", "taken_at", "lat", "lon"})
 """For whose values the graph of an index has no links of their own: each field that has them lengthens the building of the index, names,
 which begin alike in their thousands, by as much as all the rest, and times of a million points by more than that. A search that is
-filtered by these looks beyond the neighbours instead."""
+filtered by these looks beyond the neighbours instead (`has_unlinked`)."""
+
+
+def has_unlinked(where: Where) -> bool:
+    """Whether the filter asks for values that the graph has no links for."""
+    return any(condition.key in UNLINKED_FIELDS for condition in where.must)
 
 
 def image_point_id(image_id: str) -> str:

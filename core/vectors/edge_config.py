@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import qdrant_edge as edge
 
-from core.points import UNLINKED_FIELDS
+from core.points import has_unlinked
 from core.ports import Where
 from core.vectors.storage import COMPARED_KB, SEARCH_EF, VectorStorage
 
@@ -33,7 +33,7 @@ def _quantization(storage: VectorStorage) -> edge.ScalarQuantizationConfig | edg
 
 def search_params(storage: VectorStorage, where: Where) -> edge.SearchParams:
     """By the short form first where there is one, then again by the vectors."""
-    acorn = edge.AcornSearchParams(enable=True) if {one.key for one in where.must} & UNLINKED_FIELDS else None
+    acorn = edge.AcornSearchParams(enable=True) if has_unlinked(where) else None
     if storage.quantization == "off":
         return edge.SearchParams(hnsw_ef=SEARCH_EF, acorn=acorn)
     rescored = edge.QuantizationSearchParams(rescore=True, oversampling=storage.oversampling)

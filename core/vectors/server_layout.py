@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from qdrant_client import models
 
 from core.errors import InvalidRequest
-from core.points import INDEXES_IN_MEMORY, PAYLOAD_INDEXES, UNLINKED_FIELDS, IndexType
+from core.points import INDEXES_IN_MEMORY, PAYLOAD_INDEXES, UNLINKED_FIELDS, IndexType, has_unlinked
 from core.ports import Where
 from core.vectors.storage import COMPARED_KB, SEARCH_EF, ClusterLayout, ReadConsistency, VectorStorage
 
@@ -24,7 +24,7 @@ def vector_params(dim: int, storage: VectorStorage) -> models.VectorParams:
 
 def search_params(storage: VectorStorage, where: Where) -> models.SearchParams:
     """By the short form first where there is one, then again by the vectors."""
-    acorn = models.AcornSearchParams(enable=True) if {one.key for one in where.must} & UNLINKED_FIELDS else None
+    acorn = models.AcornSearchParams(enable=True) if has_unlinked(where) else None
     rescored = models.QuantizationSearchParams(rescore=True, oversampling=storage.oversampling)
     return models.SearchParams(hnsw_ef=SEARCH_EF, acorn=acorn, quantization=None if storage.quantization == "off" else rescored)
 
