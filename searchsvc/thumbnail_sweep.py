@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import cycle
 from types import TracebackType
 from typing import Self
@@ -49,8 +49,8 @@ class ThumbnailSweep:
             except Exception:
                 log.exception("thumbnail_sweep_failed")
             else:
-                told: Callable[..., object] = log.info if removed else log.debug
-                told("thumbnails_swept", part=part, removed=removed)
+                if removed:
+                    log.info("thumbnails_swept", part=part, removed=removed)
 
     async def _sweep(self, part: str) -> int:
         """Returns of how many pictures."""
