@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,6 +24,17 @@ log = structlog.get_logger()
 
 _KEEPALIVE_S = 75.0
 """Longer than proxies keep a connection, so that they close it and never send into one that is just being closed."""
+_RESTED_S = 1.0
+_SILENT_S = 0.25
+"""So long after it was heard of, or after it came without a word, a connection may go for another: what it sends has been read by then."""
+
+_LINGER_S = 2.0
+_MOST_LINGERING = 128
+"""Connections that were refused, and whose callers still send what nobody reads: closed under their hands, they might not read why."""
+
+_UNWIND_S = 1.0
+"""What a request that was cut short at the end may take to notice."""
+
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nRetry-After: 5\r\nConnection: close\r\n"
     b'\r\n{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"too many connections","code":"overloaded",'
@@ -31,29 +43,47 @@ _BUSY = (
 
 
 class Connections:
-    """All of one listener's. A new one beyond `most` takes the place of that which has waited longest without asking anything."""
+    """All of one listener's. A new one beyond `most` takes the place of that which has asked nothing for longest, or is refused."""
 
     def __init__(self, server: web.Server, *, most: int, limits: PaceLimits) -> None:
         self._server = server
         self._most = most
         self._limits = limits
         self._open: set[Connection] = set()
+        self._lingering: set[Connection] = set()
+
+    @property
+    def full(self) -> bool:
+        return len(self._open) >= self._most
 
     def __call__(self) -> Connection:
         """For `loop.create_server`."""
         return Connection(self._server, self, self._limits)
 
     def admit(self, connection: Connection) -> bool:
-        if len(self._open) >= self._most:
-            idle = [other for other in self._open if not other.pace.answering]
-            if not idle:
+        if self.full:
+            now = asyncio.get_running_loop().time()
+            spare = sorted((other for other in self._open if other.may_go(now)), key=lambda other: other.idle_since)
+            going = next((other for other in spare if not other.has_unread), None)
+            if going is None:
                 return False
-            min(idle, key=lambda other: other.idle_since).drop()
+            going.drop()
         self._open.add(connection)
         return True
 
+    def refuse(self, connection: Connection, wire: asyncio.Transport) -> None:
+        """Say why, and let the caller end it."""
+        wire.write(_BUSY)
+        if len(self._lingering) >= _MOST_LINGERING:
+            wire.close()
+            return
+        wire.write_eof()
+        self._lingering.add(connection)
+        asyncio.get_running_loop().call_later(_LINGER_S, connection.drop)
+
     def forget(self, connection: Connection) -> None:
         self._open.discard(connection)
+        self._lingering.discard(connection)
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
@@ -64,6 +94,8 @@ class Connections:
         finally:
             sweeping.cancel()
             await asyncio.wait([sweeping])
+            for connection in tuple(self._lingering):
+                connection.drop()
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -80,15 +112,16 @@ class Connections:
 class Connection(web.RequestHandler):
     """aiohttp's, with a pace."""
 
-    __slots__ = ("_accepted", "_body", "_connections", "_wire", "idle_since", "pace")
+    __slots__ = ("_accepted", "_body", "_connections", "_heard", "_unsent", "_wire", "idle_since", "pace")
 
     def __init__(self, server: web.Server, connections: Connections, limits: PaceLimits) -> None:
         loop = asyncio.get_running_loop()
         super().__init__(server, loop=loop, access_log=None, keepalive_timeout=_KEEPALIVE_S)  # type: ignore[arg-type]
         self._connections = connections
-        self._accepted = False
+        self._accepted = self._heard = False
         self._wire: asyncio.Transport | None = None
         self._body: Any = None
+        self._unsent = 0
         self.pace = Pace(limits, loop.time())
         self.idle_since = loop.time()
 
@@ -99,8 +132,7 @@ class Connection(web.RequestHandler):
         if self._accepted:
             super().connection_made(transport)
         else:
-            transport.write(_BUSY)
-            transport.close()
+            self._connections.refuse(self, transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._connections.forget(self)
@@ -109,8 +141,35 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         if self._accepted:
-            self.pace.took(len(data), self._loop.time())
+            now = self._loop.time()
+            if not (self._heard and self.pace.head_is_due):
+                self._heard, self.idle_since = True, now
+            if data and not self._is_read_away:  # aiohttp calls it without any, to read on
+                self.pace.took(len(data), now)
             super().data_received(data)
+
+    @property
+    def _is_read_away(self) -> bool:
+        """Whether what comes is still the content of a request that was answered before its end."""
+        return not self.pace.answering and self._body is not None and not self._body.is_eof()
+
+    @property
+    def is_to_close(self) -> bool:
+        """Whether its place is wanted by others: what it is answered then is the last on this connection."""
+        return self._connections.full
+
+    def may_go(self, now: float) -> bool:
+        """Whether it may be given up for another. Nothing that was asked of it, or is just being sent, is lost by that."""
+        rested = now - self.idle_since > (_RESTED_S if self._heard else _SILENT_S)
+        return rested and not self.pace.answering and self._wire is not None and not self._wire.get_write_buffer_size()
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether something was sent that has not been read yet, as by one who asks again this very moment."""
+        assert self._wire is not None  # noqa: S101 - it is open
+        unread = select.poll()
+        unread.register(self._wire.get_extra_info("socket"), select.POLLIN)
+        return bool(unread.poll(0))
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -128,8 +187,19 @@ class Connection(web.RequestHandler):
         self.pace.request_ended()
         if self._body is not None and self._body.exception() is not None:
             self._body.feed_eof()  # or aiohttp reads on, for what may still come
-        self._body = None
         self.idle_since = self._loop.time()
+
+    async def shutdown(self, timeout: float | None = 0.0) -> None:
+        """aiohttp would wait twice as long, and without any time for ever."""
+        ending = self._loop.call_later(timeout or 0.0, self._end)
+        try:
+            await super().shutdown((timeout or 0.0) + _UNWIND_S)
+        finally:
+            ending.cancel()
+
+    def _end(self) -> None:
+        if self._task_handler is not None:
+            self._task_handler.cancel()
 
     def drop(self) -> None:
         if self._wire is not None:
@@ -143,6 +213,8 @@ class Connection(web.RequestHandler):
             return None
         if wire.is_closing():
             self.pace.ending(now)
+        unsent_before, self._unsent = self._unsent, wire.get_write_buffer_size()
+        self.pace.answer_taken(max(0, unsent_before - self._unsent), now)
         if self._body is not None and self._body.is_eof():
             self.pace.body_complete()
         elif not wire.is_closing() and not wire.is_reading():

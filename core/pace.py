@@ -27,7 +27,7 @@ class PaceLimits:
     body_grace_s: float = 20.0
     least_bytes_per_s: float = 2048.0
     answer_s: float = 60.0
-    """Without anything being taken of an answer that waits."""
+    """Without an answer that waits being taken at that rate."""
     end_s: float = 10.0
     look_every_s: float = 1.0
 
@@ -47,9 +47,9 @@ class Pace:
         self.answering = False
 
     @property
-    def waits_since(self) -> float | None:
-        """Since when a request is being waited for that has begun, or that should; None while one is answered, or none is due."""
-        return self._head_since
+    def head_is_due(self) -> bool:
+        """Whether a request is being waited for that has begun, or that should; not while one is answered, or none is due."""
+        return self._head_since is not None
 
     def took(self, size: int, now: float) -> None:
         """Bytes arrived."""
@@ -69,6 +69,11 @@ class Pace:
     def answer_waits(self, now: float | None) -> None:
         """The other side takes nothing any more; None: it does again."""
         self._answer_since = now
+
+    def answer_taken(self, size: int, now: float) -> None:
+        """So many bytes of one that waits."""
+        if self._answer_since is not None:
+            self._answer_since = min(now, self._answer_since + size / self._limits.least_bytes_per_s)
 
     def ending(self, now: float) -> None:
         self._end_since = now if self._end_since is None else self._end_since

@@ -89,6 +89,11 @@ def _outermost(metrics: HttpMetrics, gate: Gate, *, routine: tuple[str, ...]) ->
             try:
                 response = await _answer(request, handler, gate, request_id)
                 status = response.status
+                if not response.prepared:
+                    if _BEGUN in request and request.transport is not None:
+                        request.transport.abort()  # another was being sent, whose rest this is not: the caller must see it broken
+                    if connection is not None and connection.is_to_close:
+                        response.force_close()
                 return response
             finally:
                 if connection is not None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import resource
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from core.pace import Pace, PaceLimits, Stall
@@ -52,11 +55,15 @@ def test_an_answer_and_an_end_have_their_time_too() -> None:
     pace.body_complete()
     pace.answer_waits(5.0)
     assert (pace.stall(65.0), pace.stall(65.1)) == (None, Stall.ANSWER)
+    pace.answer_taken(20 * 2048, 65.0)
+    assert (pace.stall(85.0), pace.stall(85.1)) == (None, Stall.ANSWER)
+    pace.answer_taken(10**9, 86.0)
+    assert (pace.stall(146.0), pace.stall(146.1)) == (None, Stall.ANSWER), "what was taken quickly is no credit"
     pace.answer_waits(None)
-    assert pace.stall(66.0) is None
-    pace.ending(70.0)
-    pace.ending(75.0)
-    assert (pace.stall(80.0), pace.stall(80.1)) == (None, Stall.END)
+    assert pace.stall(147.0) is None
+    pace.ending(150.0)
+    pace.ending(155.0)
+    assert (pace.stall(160.0), pace.stall(160.1)) == (None, Stall.END)
 
 
 # --- with sockets -----------------------------------------------------------------------------------------------------
@@ -74,25 +81,30 @@ def _post(service: Attacked, more: str) -> bytes:
 
 
 async def _dribbled(service: Attacked, begun: bytes, drop: bytes, *, within_s: float) -> bytes:
-    """Send a beginning, then a drop every 50 ms, until the service has had enough. What it answered."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
-    writer.write(begun)
+    """Send a beginning, then a drop every 50 ms, until the service has had enough. What it answered: of what came before a reset,
+    sockets give all, and streams nothing where they write in that moment."""
+    loop = asyncio.get_running_loop()
 
-    async def dribble() -> None:
-        while True:
-            await asyncio.sleep(0.05)
-            writer.write(drop)
+    async def dribble(caller: socket.socket) -> None:
+        with suppress(ConnectionError):
+            while True:
+                await asyncio.sleep(0.05)
+                await loop.sock_sendall(caller, drop)
 
-    dribbling = asyncio.create_task(dribble())
-    try:
-        async with asyncio.timeout(within_s):
-            return await reader.read()
-    except ConnectionError:
-        return b""
-    finally:
-        dribbling.cancel()
-        await asyncio.wait([dribbling])
-        writer.close()
+    answer = b""
+    with socket.create_connection(("127.0.0.1", service.port)) as caller:
+        caller.setblocking(False)
+        await loop.sock_sendall(caller, begun)
+        dribbling = asyncio.create_task(dribble(caller))
+        try:
+            async with asyncio.timeout(within_s):
+                with suppress(ConnectionError):
+                    while piece := await loop.sock_recv(caller, 2**16):
+                        answer += piece
+        finally:
+            dribbling.cancel()
+            await asyncio.wait([dribbling])
+    return answer
 
 
 async def _lives(service: Attacked) -> bool:
@@ -173,6 +185,8 @@ async def _in_flight(service: Attacked) -> float:
 async def test_beyond_the_most_connections_the_idle_make_room_and_the_busy_do_not(tmp_path: Path) -> None:
     async with attacked("searchsvc", tmp_path, pace=PaceLimits(), most_connections=8) as service:
         idle = [await asyncio.open_connection("127.0.0.1", service.port) for _ in range(8)]
+        assert (await service.raw(b"")).startswith(b"HTTP/1.1 503 "), "who has just come may be about to ask"
+        await asyncio.sleep(0.3)
         for _ in range(50):
             assert (await service.raw(b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")).endswith(
                 b"}"
@@ -181,6 +195,7 @@ async def test_beyond_the_most_connections_the_idle_make_room_and_the_busy_do_no
         for _, writer in idle:
             writer.close()
 
+        await asyncio.sleep(1.1)
         listeners = [await asyncio.open_connection("127.0.0.1", service.port) for _ in range(8)]
         for reader, writer in listeners:
             writer.write(b"GET /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
@@ -191,6 +206,23 @@ async def test_beyond_the_most_connections_the_idle_make_room_and_the_busy_do_no
         assert b'"overloaded"' in refused
         for _, writer in listeners:
             writer.close()
+
+
+async def test_nothing_that_was_asked_is_lost_where_connections_are_wanted_by_others(tmp_path: Path) -> None:
+    """Far more callers than places, all of whom keep their connections: each is answered, or refused and told why."""
+    async with attacked("searchsvc", tmp_path, pace=PaceLimits(), most_connections=8, search_rate_per_minute=10**6) as service:
+        statuses: Counter[int] = Counter()
+
+        async def caller(session: aiohttp.ClientSession) -> None:
+            for _ in range(30):
+                async with session.post(service.address + POSTS["searchsvc"], json={"text": "red"}) as answer:
+                    await answer.read()
+                    statuses[answer.status] += 1
+
+        kept = aiohttp.TCPConnector(limit=0, keepalive_timeout=0.3)  # what rests longer may go, and is not asked by then
+        async with aiohttp.ClientSession(connector=kept) as session:
+            await asyncio.gather(*(caller(session) for _ in range(40)))
+    assert statuses.keys() == {200, 503}
 
 
 @pytest.mark.parametrize("kind", ["silent", "half a head", "half a body"])

@@ -7,7 +7,7 @@ import json
 from collections.abc import Awaitable, Callable
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientPayloadError, web
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import BaseModel, ConfigDict
@@ -250,6 +250,30 @@ async def test_one_who_leaves_a_stream_has_got_an_answer_and_one_who_leaves_befo
         await asyncio.sleep(0.01)
     await server.close()
     assert [line["status"] for line in logs] == [status]
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), CatalogUnavailable("gone")])
+async def test_an_answer_that_fails_in_the_middle_is_broken_off_and_nothing_else_sent_in_its_place(
+    aiohttp_client: ClientFactory, error: Exception
+) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.content_length = 1000
+        await response.prepare(request)
+        await response.write(b"a" * 100)
+        raise error
+
+    client = await _client(aiohttp_client, handler)
+    received = bytearray()
+
+    async def receive() -> None:
+        async with asyncio.timeout(5), client.post("/things/1") as answer:
+            async for chunk in answer.content.iter_any():
+                received.extend(chunk)
+
+    with pytest.raises(ClientPayloadError):
+        await receive()
+    assert set(received) <= set(b"a")
 
 
 async def test_methods_that_nobody_knows_are_counted_as_one(aiohttp_client: ClientFactory) -> None:
