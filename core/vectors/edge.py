@@ -34,7 +34,7 @@ from core.vectors.edge_filters import edge_filter
 from core.vectors.edge_gate import Held
 from core.vectors.edge_growth import IndexGrowth
 from core.vectors.edge_payload_indexes import add_index, missing_indexes
-from core.vectors.edge_shard import Shard
+from core.vectors.edge_shard import Dropped, Shard
 from core.vectors.edge_shards import EdgeShards, open_files, remove_trees, sync_files
 from core.vectors.storage import PLAIN, VectorStorage
 
@@ -46,6 +46,7 @@ _FACET_VALUES = 10_000
 _PAGE = 4096
 _PAGE_WITH_PAYLOAD = 256  # 2 ms with a mask in each payload
 _GATE_POLL_S = 0.02
+_FILES_AT_ONCE = 32  # a shard has hundreds; descriptors may be few
 _KEPT_HITS = 4096  # of all answers that are kept; 8 MiB with a mask in each payload
 
 _Asked = tuple[str, bytes, Where, int, int, float | None]
@@ -104,16 +105,27 @@ class EdgeStore:
         """One call of the engine, on its thread."""
         try:
             return await _on(self._engine_thread, call)
+        except Dropped:
+            raise
         except VectorsUnavailable:
             self._shards.doubt()
             raise
+
+    async def _ask(self, shard: Shard, call: Callable[[], T]) -> T:
+        """One call of the shard's engine. Raises Dropped where the collection went while the call waited for its turn."""
+
+        def asked() -> T:
+            shard.check_kept()
+            return call()
+
+        return await self._run(asked)
 
     async def _write(self, shard: Shard, call: Callable[[], T]) -> T:
         """One call that changes the shard's files, as soon as nobody copies them."""
         while True:
             await shard.until_writable()
             with suppress(Held):
-                return await self._run(lambda: self._shards.through_gate(call))
+                return await self._ask(shard, lambda: self._shards.through_gate(call))
             await asyncio.sleep(_GATE_POLL_S)
 
     async def _run_gated(self, call: Callable[[], T]) -> T:
@@ -128,7 +140,7 @@ class EdgeStore:
 
     async def ensure(self, space: Space) -> None:
         shard = await self._run(lambda: self._shards.ensure(space.collection, space.dim))
-        for key in await self._run(lambda: missing_indexes(shard.engine)):
+        for key in await self._ask(shard, lambda: missing_indexes(shard.engine)):
             await self._write(shard, lambda key=key: add_index(shard.engine, key))  # type: ignore[misc]
 
     async def collections(self) -> list[str]:
@@ -172,7 +184,7 @@ class EdgeStore:
             with_vector=with_vectors,
             params=search_params(self._storage, where),
         )
-        state, found = await self._run(lambda: (shard.state, shard.engine.query(request)))
+        state, found = await self._ask(shard, lambda: (shard.state, shard.engine.query(request)))
         hits = [Hit(str(point.id), point.score, point.payload or {}, _vector(point.vector)) for point in found]
         if not with_vectors and len(hits) < _KEPT_HITS:
             self._answers[asked] = state, tuple(hits)
@@ -185,7 +197,7 @@ class EdgeStore:
         wanted, records = list(dict.fromkeys(ids)), list[Record]()
         for start in range(0, len(wanted), _PAGE_WITH_PAYLOAD):
             some: list[int | UUID | str] = [*wanted[start : start + _PAGE_WITH_PAYLOAD]]
-            found = await self._run(lambda some=some: shard.engine.retrieve(some, True, with_vectors))  # type: ignore[misc]
+            found = await self._ask(shard, lambda some=some: shard.engine.retrieve(some, True, with_vectors))  # type: ignore[misc]
             records += [_record(point) for point in found]
         return records
 
@@ -207,7 +219,7 @@ class EdgeStore:
             request = edge.ScrollRequest(
                 offset=start, limit=limit, filter=selection, with_payload=with_payload, with_vector=with_vectors
             )
-            page, start = await self._run(lambda request=request: shard.engine.scroll(request))  # type: ignore[misc]
+            page, start = await self._ask(shard, lambda request=request: shard.engine.scroll(request))  # type: ignore[misc]
             for point in page:
                 yield _record(point)
             if start is None:
@@ -229,7 +241,7 @@ class EdgeStore:
     async def count(self, collection: str, *, where: Where = ANYTHING) -> int:
         request = edge.CountRequest(exact=True, filter=edge_filter(where))
         shard = self._shards.get(collection)
-        return 0 if shard is None else await self._run(lambda: shard.engine.count(request))
+        return 0 if shard is None else await self._ask(shard, lambda: shard.engine.count(request))
 
     async def facet(self, collection: str, key: str, *, where: Where = ANYTHING, limit: int = 100) -> list[FacetCount]:
         """Counts as the engine calls them approximate: of each of its segments it takes the most frequent values, so many are asked for.
@@ -238,12 +250,12 @@ class EdgeStore:
         """
         request = edge.FacetRequest(checked_facet(key), limit=max(limit, _FACET_VALUES), exact=False, filter=edge_filter(where))
         shard = self._shards.get(collection)
-        found = [] if shard is None or limit < 1 else (await self._run(lambda: shard.engine.facet(request))).hits
+        found = [] if shard is None or limit < 1 else (await self._ask(shard, lambda: shard.engine.facet(request))).hits
         return [FacetCount(str(hit.value), hit.count) for hit in found[:limit]]
 
     async def sizes(self) -> list[CollectionSize]:
-        shards = sorted(await self._run(self._shards.all), key=lambda shard: shard.collection)
-        points = await self._run(lambda: [shard.engine.info().points_count for shard in shards])
+        counted = await self._run(lambda: [(shard, shard.engine.info().points_count) for shard in self._shards.all()])
+        shards, points = zip(*sorted(counted, key=lambda one: one[0].collection), strict=True) if counted else ((), ())
         disk_bytes = await _on(self._sync_thread, lambda: [shard.disk_bytes() for shard in shards])
         return [
             CollectionSize(shard.collection, count, occupied, shard.dim)
@@ -254,24 +266,31 @@ class EdgeStore:
         shard = self._shards.get(collection)
         if shard is not None:
             await self._growth.abandon(shard)
-            removed = await self._write(shard, lambda: self._shards.drop(collection))
-            await asyncio.to_thread(remove_trees, removed)
+            with suppress(Dropped):
+                removed = await self._write(shard, lambda: self._shards.drop(collection))
+                await asyncio.to_thread(remove_trees, removed)
 
     async def flush(self) -> None:
         for shard in await self._run(self._shards.all):
-            await self._sync(shard.journal_files)
-            if await self._run(shard.journal_bytes) > self._journal_limit_bytes:
-                await self._sync(shard.stored_files)  # leaves less to write to the flush, which stops every thread
-                await self._write(shard, lambda shard=shard: shard.engine.flush())  # type: ignore[misc]
-                log.info("journal_trimmed", collection=shard.collection)
+            with suppress(Dropped):
+                await self._flush(shard)
+
+    async def _flush(self, shard: Shard) -> None:
+        await self._sync(shard, shard.journal_files)
+        if await self._ask(shard, shard.journal_bytes) > self._journal_limit_bytes:
+            stored = await self._ask(shard, shard.stored_files)
+            for start in range(0, len(stored), _FILES_AT_ONCE):  # leaves less to write to the flush, which stops every thread
+                await self._sync(shard, lambda some=stored[start : start + _FILES_AT_ONCE]: some)  # type: ignore[misc]
+            await self._write(shard, lambda: shard.engine.flush())  # noqa: PLW0108 - of the engine that it has by then
+            log.info("journal_trimmed", collection=shard.collection)
 
     async def settled(self) -> None:
         """Return when no index is being built; for whoever measures, since nothing else needs to wait for one."""
         await self._growth.settled()
 
-    async def _sync(self, paths: Callable[[], list[Path]]) -> None:
+    async def _sync(self, shard: Shard, paths: Callable[[], list[Path]]) -> None:
         """Open the files between two updates, on the engine's thread; wait for the disk on another."""
-        descriptors = await self._run(lambda: open_files(paths()))
+        descriptors = await self._ask(shard, lambda: open_files(paths()))
         await _on(self._sync_thread, lambda: sync_files(descriptors))
 
 

@@ -22,10 +22,11 @@ from typing import Protocol, TypeVar
 import qdrant_edge as edge
 import structlog
 
+from core import files
 from core.vectors.edge_index import BUILT, COPIED, READY
 from core.vectors.edge_payload_indexes import add_index, missing_indexes
 from core.vectors.edge_shard import Shard
-from core.vectors.edge_shards import EdgeShards, open_files, sync_files
+from core.vectors.edge_shards import EdgeShards
 from core.vectors.storage import VectorStorage
 
 log = structlog.get_logger()
@@ -147,7 +148,7 @@ class IndexGrowth:
             shard.writable.clear()
             await self._run(lambda: None)  # behind every write that was under way
             await self._carried_over(shard, engine)
-            await asyncio.to_thread(lambda: sync_files(open_files([target, *target.rglob("*")])))
+            await asyncio.to_thread(files.sync_tree, target)  # one by one: it has hundreds of files, and descriptors may be few
         except BaseException:
             await self._run(engine.close)
             raise

@@ -11,10 +11,15 @@ from uuid import UUID
 
 import qdrant_edge as edge
 
+from core.errors import VectorsUnavailable
 from core.room import check_room
 
 _PAGE = 4096
 _WHAT = "the vectors"
+
+
+class Dropped(VectorsUnavailable):
+    """The collection went meanwhile; whoever asks again finds none."""
 
 
 @dataclass(slots=True)
@@ -36,6 +41,7 @@ class Shard:
     state: object = field(default_factory=object)
     """Another one whenever an answer may differ from an earlier one."""
     writable: asyncio.Event = field(default_factory=asyncio.Event)
+    is_dropped: bool = False
 
     def __post_init__(self) -> None:
         self.writable.set()
@@ -44,6 +50,11 @@ class Shard:
     async def until_writable(self) -> None:
         while not self.writable.is_set():
             await self.writable.wait()
+
+    def check_kept(self) -> None:
+        """Raises Dropped."""
+        if self.is_dropped:
+            raise Dropped(f"Collection {self.collection} was dropped")
 
     def count(self) -> None:
         info = self.engine.info()

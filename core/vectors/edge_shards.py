@@ -220,6 +220,7 @@ class EdgeShards:
     def drop(self, collection: str) -> list[Path]:
         """Let the collection be no more, whenever the process ends. Returns folders that are left to be removed."""
         shard = self._shards.pop(collection)
+        shard.is_dropped = True
         shard.engine.close()
         present = [path for path in self._folder.iterdir() if _generation_of(path.name)[0] == collection and path.is_dir()]
         unfinished: list[Path] = []
@@ -260,7 +261,13 @@ def standing(folder: Path) -> dict[str, Path]:
 
 def open_files(paths: list[Path]) -> list[int]:
     """Descriptors of these files and folders, for `sync_files`: opened here, they stay the same files when the engine renames them."""
-    return [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in paths]
+    opened: list[int] = []
+    with ExitStack() as undo:
+        for path in paths:
+            opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            undo.callback(os.close, opened[-1])
+        undo.pop_all()
+    return opened
 
 
 def remove_trees(folders: Sequence[Path]) -> None:

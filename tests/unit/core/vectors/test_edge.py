@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import qdrant_edge as edge
+from structlog.testing import capture_logs
 
 from core import damage
 from core.errors import InvalidRequest, VectorsUnavailable
@@ -22,6 +24,8 @@ from core.points import PAYLOAD_INDEXES, IndexType, image_point_id
 from core.ports import Match, Point, Where
 from core.schemas import Space
 from core.vectors.edge import EdgeStore
+from core.vectors.edge_shard import Dropped
+from core.vectors.edge_shards import open_files
 from tests.ram import ram_folder
 
 SPACE = Space(collection="clip-test", model_name="CLIP", dim=4, text=True)
@@ -303,3 +307,40 @@ class _Broken:
     def flush(self) -> None: ...
 
     def close(self) -> None: ...
+
+
+def test_where_one_of_several_files_cannot_be_opened_none_is_left_open(work_folder: Path) -> None:
+    (work_folder / "here").touch()
+    before = set(Path("/dev/fd").iterdir())
+    with pytest.raises(FileNotFoundError):
+        open_files([work_folder, work_folder / "here", work_folder / "gone"])
+    assert set(Path("/dev/fd").iterdir()) == before
+
+
+async def test_a_collection_that_is_dropped_amid_questions_is_no_failure_of_the_engine(work_folder: Path) -> None:
+    [point] = points_of(0, 1)
+    anything = Where(must=(Match("n", (0,)),))
+    async with EdgeStore(work_folder, journal_limit_bytes=1) as store:
+        await store.ensure(SPACE)
+        await store.upsert(NAME, [point])
+        with capture_logs() as told:
+            counted, _, _, *others = await asyncio.gather(
+                store.count(NAME),
+                store.drop(NAME),
+                store.drop(NAME),
+                store.count(NAME),
+                store.query(NAME, point.vector),
+                store.retrieve(NAME, [point.id]),
+                store.set_payload(NAME, anything, {"width": 3}),
+                store.upsert(NAME, [point]),
+                store.flush(),
+                store.sizes(),
+                return_exceptions=True,
+            )
+        assert counted == 1
+        assert [type(one) for one in others] == [Dropped] * 5 + [type(None), list]
+        assert await store.count(NAME) == 0
+        await store.ensure(SPACE)
+        await store.flush()
+    assert [line["event"] for line in told] == ["collection_dropped"]
+    assert (work_folder / f"{NAME}.seal").exists(), "the next start would look at every point"

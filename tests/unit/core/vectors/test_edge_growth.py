@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -115,6 +116,26 @@ async def test_a_collection_grows_from_one_generation_to_the_next(folder: Path) 
         assert len(await contents(store)) == 3000
         assert [size.points for size in await store.sizes()] == [3000]
     assert collections_in(folder) == [f"{NAME}@3"]
+
+
+async def test_an_index_is_built_and_a_journal_trimmed_with_fewer_descriptors_than_a_shard_has_files(folder: Path) -> None:
+    async with EdgeStore(folder, index_from=1000, journal_limit_bytes=1) as store:
+        await store.ensure(SPACE)
+        await store.upsert(NAME, points_of(0, 999))
+        room = 100
+        assert sum(path.is_file() for path in folder.rglob("*")) > room
+        few = len(list(Path("/dev/fd").iterdir())) + room
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, before[1]))
+        try:
+            await store.upsert(NAME, points_of(999, 1000))
+            await store.settled()
+            with capture_logs() as told:
+                await store.flush()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert (folder / f"{NAME}@1.ready").exists()
+        assert "journal_trimmed" in [line["event"] for line in told]
 
 
 async def test_what_has_no_index_at_the_start_gets_one(folder: Path) -> None:
