@@ -64,9 +64,15 @@ class Folder:
             raise InvalidRequest("the path must lie within the watched folder", field="path")
         return path
 
+    def leads_away(self, folder: str) -> bool:
+        """Whether symbolic links, in its place or above it, lead out of the watched folder."""
+        return not Path(os.path.realpath(self.locate(folder))).is_relative_to(os.path.realpath(self.root))
+
     def walk(self, below: str = "", *, batch: int = 2000) -> Iterator[WalkBatch]:
         """Every visible regular file below a folder, in batches. Symbolic links to files are followed, to folders not."""
         start = self.locate(below)
+        if (below and start.is_symlink()) or self.leads_away(below):
+            return
         try:
             device = os.stat(start if not below else start.parent).st_dev  # noqa: PTH116 - a Path costs more than the stat
         except OSError:

@@ -23,7 +23,7 @@ from core.schemas import (
     Segment,
     SegmentMode,
 )
-from watcher import jobs
+from watcher import jobs, locations
 from watcher.jobs import Job, Outcome, Places
 from watcher.ledger import Ledger
 from watcher.metrics import IngestionMetrics
@@ -185,6 +185,7 @@ class Ingest:
             content = await asyncio.get_running_loop().run_in_executor(self._readers, self._pictures.read, path, image_id)
             if content is not None:
                 return content
+            await self._ledger.run(locations.doubt, path, image_id)
             self._recheck(path)
         raise FileChanged("the file changed or went away")
 

@@ -51,6 +51,7 @@ class _Candidate:
     busy: bool = False
     again: bool = False
     parked: bool = False  # not settled yet: waits for its writer
+    entry: int = -1  # number of the one by which it is looked at next: an earlier one tells nothing
     stat: FileStat | None = None
 
 
@@ -157,7 +158,8 @@ class Intake:
             candidate.settling.close_event()
 
     def _schedule(self, candidate: _Candidate, delay_s: float) -> None:
-        heapq.heappush(self._due, _Entry(time.monotonic() + delay_s, next(self._numbers), candidate))
+        candidate.entry = next(self._numbers)
+        heapq.heappush(self._due, _Entry(time.monotonic() + delay_s, candidate.entry, candidate))
         self._wake.set()
 
     async def run(self) -> None:
@@ -185,8 +187,9 @@ class Intake:
         now = time.monotonic()
         batch: list[_Candidate] = []
         while self._due and self._due[0].due <= now and len(batch) < _BATCH:
-            candidate = heapq.heappop(self._due).candidate
-            if self._candidates.get(candidate.path) is candidate and not candidate.busy:
+            entry = heapq.heappop(self._due)
+            candidate = entry.candidate
+            if self._candidates.get(candidate.path) is candidate and not candidate.busy and candidate.entry == entry.number:
                 candidate.busy = True
                 self._active += candidate.parked
                 candidate.parked = False
@@ -220,6 +223,7 @@ class Intake:
     async def _look_at(self, batch: list[_Candidate]) -> None:
         stats = await self._read(lambda: self._pictures.stats([candidate.path for candidate in batch]))
         known = await self._ledger.run(locations.known, [candidate.path for candidate in batch])
+        new = [candidate.path for candidate in batch if candidate.path not in known]
         gone: list[_Candidate] = []
         to_open: list[tuple[_Candidate, FileStat]] = []
         for candidate, found in zip(batch, stats, strict=True):
@@ -238,6 +242,8 @@ class Intake:
                     self._events.scan(candidate.path)
                 gone.append(candidate)
         await self._open(to_open)  # what moved must be recognised at its new place before the old one is forgotten
+        for folder in await self._ledger.run(locations.folders, new) if new else ():  # gone, or what is there now is none
+            self._events.scan(folder)
         await self._forget(gone, known)
 
     async def _forget(self, gone: list[_Candidate], known: Collection[str]) -> None:
@@ -249,8 +255,6 @@ class Intake:
             await self._ledger.run(locations.forget, forgotten, self._ledger.now())
             self._events.left()
         for candidate in gone:
-            if candidate.path not in known and await self._ledger.run(locations.has_below, candidate.path):  # a folder, then
-                self._events.scan(candidate.path)
             self._drop(candidate)
 
     async def _open(self, found: list[tuple[_Candidate, FileStat]]) -> None:

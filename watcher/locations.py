@@ -19,6 +19,9 @@ _PROMPT_PRIORITY = 1
 _PROMPT_AT_MOST = 32
 """Newly copied pictures overtake a backfill as long as they are few; a copied tree is a backfill itself."""
 
+_NEVER = -1
+"""An mtime that no file has."""
+
 
 class FileStat(NamedTuple):
     """What `stat` tells of a file: enough to know that it is the same, unchanged file."""
@@ -149,6 +152,13 @@ def forget(connection: Connection, paths: Sequence[str], now: float) -> int:
     return gone
 
 
+def doubt(connection: Connection, path: str, image_id: str) -> None:
+    """What lies there was read, and is not the image, whatever its stat says: whoever looks next takes no stat's word for it."""
+    connection.execute(
+        "UPDATE paths SET mtime_ns = ? WHERE path = ? AND image_id = ? AND mtime_ns <> ?", (_NEVER, path, image_id, _NEVER)
+    )
+
+
 def _path_left(connection: Connection, image_id: str | None, now: float) -> None:
     if image_id is not None:
         connection.execute(
@@ -180,6 +190,15 @@ def _write_path(
 def has_below(connection: Connection, folder: str) -> bool:
     """Whether the ledger knows anything within that folder."""
     return bool(sample_below(connection, folder, 1))
+
+
+def folders(connection: Connection, paths: Sequence[str]) -> list[str]:
+    """Those among these within which the ledger knows anything."""
+    rows = connection.execute(
+        "SELECT value FROM json_each(?) WHERE EXISTS (SELECT 1 FROM paths WHERE path >= value || '/' AND path < value || '0')",
+        (json.dumps(list(paths)),),
+    )
+    return [row["value"] for row in rows]
 
 
 def sample_below(connection: Connection, folder: str, limit: int) -> list[str]:

@@ -67,12 +67,12 @@ class SharedLedger:
     async def hold(self, image_id: str) -> AsyncIterator[None]:
         name = f"imagesearch image {image_id}"
         session = await self._session()
-        await self._taken(session, name)
         try:
+            await self._taken(session, name)
             yield
-        finally:
+        finally:  # a look that was broken off may have found it free
             with suppress(Unavailable):  # with the connection the lock is gone as well
-                await session.run(lambda connection: connection.unlock(name))
+                await asyncio.shield(session.run(lambda connection: connection.unlock(name)))
 
     async def _session(self) -> PostgresSession:
         """The connection that has the locks of this process; another one where it was lost."""

@@ -96,7 +96,11 @@ class Sweeper:
             await self._for_each(self._remove, orphans)
         if self._flush_at is not None and time.monotonic() >= self._flush_at:
             self._flush_at = None
-            await self._vectors.flush()
+            try:
+                await self._vectors.flush()
+            except Exception:
+                self._flush_at = time.monotonic() + _FLUSH_AFTER_S
+                raise
 
     async def _for_each(self, work: Callable[[str], Awaitable[None]], image_ids: list[str]) -> None:
         for first in range(0, len(image_ids), _AT_ONCE):

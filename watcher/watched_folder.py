@@ -44,7 +44,8 @@ class WatchedFolder:
         return self.folder.walk(below)
 
     def stats(self, paths: Sequence[str]) -> list[FileStat | Absence]:
-        return [probe.stat_file(self.folder.locate(path)) for path in paths]
+        led_away = {folder for folder in {_folder_of(path) for path in paths} if self.folder.leads_away(folder)}
+        return [Absence.GONE if _folder_of(path) in led_away else probe.stat_file(self.folder.locate(path)) for path in paths]
 
     def looks(self, files: Sequence[tuple[str, FileStat]], *, now: float) -> list[Seen | Absence]:
         return [probe.look(self.folder.locate(path), now=now, leases=self._leases) for path, _ in files]
@@ -57,6 +58,10 @@ class WatchedFolder:
 
     def remove(self, paths: Sequence[str]) -> None:
         _unlink_all([self.folder.locate(path) for path in paths])
+
+
+def _folder_of(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def _read_verified(file: Path, image_id: str) -> Verified | None:

@@ -43,6 +43,9 @@ _SUSPECTS = "suspects"
 """Among all processes one at a time is tried, so that none is blamed for another."""
 
 _FILE_CHANGED_PAUSE_S = 1.0
+_FILE_CHANGED_SHARE = 1 / 16
+"""Of the time that the image is known: files on a drive that is away are not to be tried each second, before all others."""
+
 _INFO_GOOD_FOR_S = 30.0
 _CLOCK_TOLERANCE_S = 1.0
 
@@ -316,6 +319,9 @@ class Worker:
         except Unavailable as error:  # what came of it cannot even be written down
             self._pause_s = self.outage.note(error)
             self._stranded.append(job)
+        except asyncio.CancelledError:  # wherever it was: `drain` gives it back
+            self._stranded.append(job)
+            raise
         finally:
             del self._leases[job.lease_id]
             self._changed()
@@ -334,13 +340,14 @@ class Worker:
         except Unavailable as error:
             await self._wait_out(job, error)
         except FileChanged:
-            await self._ledger.run(jobs.postpone, job, self._ledger.now() + _FILE_CHANGED_PAUSE_S)
-        except asyncio.CancelledError:
-            await self._ledger.run(jobs.postpone, job, 0.0)
-            raise
+            await self._ledger.run(jobs.postpone, job, self._ledger.now() + self._file_changed_pause_s(job))
         except Exception as error:
             log.exception("ingestion_stumbled", image_id=job.image_id)
             await self._count(job, Reason.UNREADABLE, f"{type(error).__name__} while it was indexed", info)
+
+    def _file_changed_pause_s(self, job: Job) -> float:
+        known_s = self._ledger.now() - job.noticed_at
+        return max(_FILE_CHANGED_PAUSE_S, min(known_s * _FILE_CHANGED_SHARE, self._limits.retry_max_s))
 
     async def _complete(self, job: Job, ingested: Ingested, started: float) -> None:
         outcome = ingested.outcome

@@ -221,6 +221,23 @@ async def test_twins_are_known_by_inode_size_and_time(ledger: Ledger) -> None:
     assert await ledger.run(locations.twins, files) == {"new.jpg": A, "z/y.jpg": B}
 
 
+async def test_a_doubted_path_is_changed_for_every_scan_and_nobodys_twin_until_it_is_admitted_anew(ledger: Ledger) -> None:
+    await _admit(ledger, ("x.jpg", A), ("y.jpg", B))
+    async with ledger.watch() as watch:
+        assert watch is not None
+        await watch.ledger.run(scans.begin)
+        await watch.ledger.run(scans.mark, [("x.jpg", STAT), ("y.jpg", STAT)])
+        await ledger.run(locations.doubt, "x.jpg", C)  # which does not lie there any more
+        assert await watch.ledger.run(scans.changed, "", 10) == []
+        assert await ledger.run(locations.twins, [("z.jpg", STAT)]) == {}
+        await ledger.run(locations.doubt, "x.jpg", A)
+        assert await watch.ledger.run(scans.changed, "", 10) == ["x.jpg"]
+        assert await ledger.run(locations.twins, [("z.jpg", STAT)]) == {"z.jpg": B}
+        await _admit(ledger, ("x.jpg", A))
+        assert await watch.ledger.run(scans.changed, "", 10) == []
+    assert (await ledger.run(jobs.places, A)).version == 1
+
+
 async def test_a_scan_tells_new_changed_and_vanished_paths_in_byte_order(ledger: Ledger) -> None:
     names = ["d/Z.jpg", "d/a.jpg", "d/z.jpg", "d/ä.jpg", "d/\uef80x.jpg", "d/😀.jpg", "d-e/x.jpg", "d0.jpg"]
     await _admit(ledger, *[(name, A) for name in names])
@@ -239,6 +256,8 @@ async def test_a_scan_tells_new_changed_and_vanished_paths_in_byte_order(ledger:
         await watch.ledger.run(scans.end)
     assert await ledger.run(locations.has_below, "d-e")
     assert not await ledger.run(locations.has_below, "d-")
+    places = ["d", "d-e", "d-", "d/a.jpg", "d0.jpg", "D", "", 'it\'s "this"?', "😀"]
+    assert sorted(await ledger.run(locations.folders, places)) == ["d", "d-e"]
     await ledger.run(locations.record_mounts, {"": 2**60, "d": 7})
     await ledger.run(locations.record_mounts, {"": 2**60})
     assert await ledger.run(locations.mounts) == {"": 2**60}

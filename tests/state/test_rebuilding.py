@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,6 +123,7 @@ async def test_every_file_damaged_in_every_way(templates: Templates, ram: Path) 
             await mended(templates, case, ram / str(number), rng)
         except (AssertionError, TimeoutError) as error:
             failed.append(f"{case}: {error!r}"[:400])
+        shutil.rmtree(ram / str(number))
     assert failed == [], f"{len(failed)} of {len(cases)}"
 
 

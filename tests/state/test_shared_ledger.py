@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -386,6 +387,39 @@ async def test_a_picture_in_other_hands_is_waited_for(house: House, database: Da
                 (name,),
             )
         await house.agreed()  # the other's connection is lost, and its lock with it
+
+
+@pytest.mark.parametrize("step", ["try_lock", "unlock"])
+async def test_a_picture_whose_holder_is_broken_off_as_the_database_answers_is_given_back(
+    database: DatabasePlace, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    asked, answers, original = asyncio.Event(), threading.Event(), getattr(PostgresConnection, step)
+    loop = asyncio.get_running_loop()
+
+    def slowly(connection: PostgresConnection, name: str) -> object:
+        answer = original(connection, name)
+        if step == "try_lock" or name.endswith("before"):
+            loop.call_soon_threadsafe(asked.set)
+            answers.wait(5)
+        return answer
+
+    async def hold(ledger: SharedLedger, image_id: str) -> None:
+        async with ledger.hold(image_id):
+            pass
+
+    async with SharedLedger(database) as one, SharedLedger(database) as other:
+        monkeypatch.setattr(PostgresConnection, step, slowly)
+        before = asyncio.create_task(hold(one, "before")) if step == "unlock" else None
+        holding = asyncio.create_task(hold(one, "b"))
+        await asked.wait()
+        await asyncio.sleep(0.1)  # by now its own unlocking waits behind that of the one before
+        holding.cancel()
+        await asyncio.sleep(0.1)
+        answers.set()
+        await asyncio.wait([task for task in (holding, before) if task is not None])
+        monkeypatch.undo()
+        async with asyncio.timeout(3):
+            await hold(other, "b")
 
 
 async def test_turns_are_taken_one_after_the_other(database: DatabasePlace) -> None:

@@ -7,6 +7,8 @@ import io
 import os
 import shutil
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from core.schemas import ImageState
 from core.tracing import Span
 from tests.unit.watcher.fakes import LOADING, NO_MODEL, FakeStore, House, image_id_of, jpeg, models, until
 from watcher.database import LedgerInUse
+from watcher.locks import ImageLocks
 
 
 async def test_pictures_that_were_there_before_are_indexed(house: House) -> None:
@@ -366,4 +369,18 @@ async def test_stopping_gives_work_in_flight_back_within_the_grace(house: House)
     async with house.running():
         await until(lambda: house.embedder.in_flight == 1)
     assert time.monotonic() - started < 4
+    assert house.ledger_rows("SELECT state, attempts FROM images") == [("pending", 0)]
+
+
+async def test_stopping_gives_back_what_only_waits_for_its_picture_as_well(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    @asynccontextmanager
+    async def in_other_hands(_: ImageLocks, __: str) -> AsyncIterator[None]:
+        await asyncio.Event().wait()
+        yield
+
+    monkeypatch.setattr(ImageLocks, "hold", in_other_hands)
+    house.options["shutdown_grace_s"] = 0.1
+    house.write("a.jpg", jpeg("a"))
+    async with house.running():
+        await until(lambda: house.ledger_rows("SELECT state FROM images") == [("running",)])
     assert house.ledger_rows("SELECT state, attempts FROM images") == [("pending", 0)]

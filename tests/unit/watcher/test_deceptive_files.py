@@ -1,0 +1,99 @@
+"""Files whose `stat` or whose place tells less than what became of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from core.errors import Unavailable
+from tests.unit.watcher.fakes import House, jpeg, models, until
+from watcher import mounts
+from watcher.database import LEDGER_NAME
+
+
+def overwrite_unseen(file: Path, content: bytes) -> None:
+    """Other bytes of the same length in the same file, with the times of before: as `exiftool -P -overwrite_original_in_place`, or rot."""
+    before = file.stat()
+    assert len(content) == before.st_size
+    with file.open("r+b") as opened:
+        opened.write(content)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+async def test_other_bytes_under_the_same_stat_are_indexed_instead_of_waited_for(house: House) -> None:
+    house.embedder.away = Unavailable("later")
+    house.write("x.jpg", jpeg("old 5"))
+    async with house.running():
+        await until(lambda: house.ledger_rows("SELECT state FROM images") == [("pending",)])
+        overwrite_unseen(house.images / "x.jpg", jpeg("new 3"))
+        house.embedder.away = None
+        await house.agreed()
+
+
+async def test_other_bytes_under_the_same_stat_keep_no_change_of_models_from_its_end(house: House) -> None:
+    house.write("x.jpg", jpeg("old 5"))
+    house.write("y.jpg", jpeg("other"))
+    async with house.running():
+        await house.agreed()
+    overwrite_unseen(house.images / "x.jpg", jpeg("new 3"))
+    house.embedder.models = models("f2", "later")
+    async with house.running() as watcher:
+        await house.agreed()
+        await until(lambda: house.ledger_rows("SELECT searched FROM course") == [("f2",)])
+        assert (await watcher.catalog.status()).model_change is None
+
+
+async def test_what_is_out_of_sight_is_tried_less_and_less_so_that_others_have_their_turn(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.options["retry_max_s"] = 60.0
+    house.embedder.away = Unavailable("later")
+    house.write("drive/x.jpg", jpeg("x"))
+    async with house.running():
+        await until(lambda: bool(house.ledger_rows("SELECT image_id FROM images")))
+    shutil.rmtree(house.images / "drive")
+    with closing(sqlite3.connect(house.state / LEDGER_NAME)) as ledger, ledger:
+        ledger.execute("UPDATE images SET noticed_at = noticed_at - 3600")
+    monkeypatch.setattr(mounts, "lost_mounts", lambda *_: {"drive"})
+    house.embedder.away = None
+    async with house.running():
+        await until(lambda: house.ledger_rows("SELECT next_attempt_at FROM images")[0][0] > time.time())
+        assert house.ledger_rows("SELECT next_attempt_at FROM images")[0][0] > time.time() + 30
+        house.write("y.jpg", jpeg("y"))
+        await until(lambda: ("indexed",) in house.ledger_rows("SELECT state FROM images"))
+    assert house.ledger_rows("SELECT path FROM paths ORDER BY path") == [("drive/x.jpg",), ("y.jpg",)]
+
+
+async def test_a_folder_whose_place_a_file_takes_takes_its_pictures_along(house: House, tmp_path: Path) -> None:
+    house.write("place/inner/x.jpg", jpeg("x"))
+    house.write("place/y.jpg", jpeg("y"))
+    file = tmp_path / "file"
+    file.write_bytes(jpeg("file"))
+    async with house.running():
+        await house.agreed()
+        (house.images / "place").rename(tmp_path / "away")
+        file.rename(house.images / "place")
+        await house.agreed()
+        (house.images / "place").unlink()
+        (tmp_path / "away").rename(house.images / "place")
+        await house.agreed()
+
+
+async def test_a_folder_whose_place_a_link_takes_takes_its_pictures_along(house: House, tmp_path: Path) -> None:
+    house.write("place/x.jpg", jpeg("x"))
+    house.write("y.jpg", jpeg("y"))
+    async with house.running():
+        await house.agreed()
+        (house.images / "place").rename(tmp_path / "away")
+        (tmp_path / "away" / "z.jpg").write_bytes(jpeg("z"))
+        (house.images / "place").symlink_to(tmp_path / "away")
+        await until(
+            lambda: house.ledger_rows("SELECT path FROM paths ORDER BY path") == [("y.jpg",)],
+            why=lambda: house.ledger_rows("SELECT path FROM paths"),
+        )
