@@ -49,10 +49,10 @@ class Originals:
             with suppress(NotFound, Forbidden):
                 self._store.forget(path)
 
-    def any_exists(self, paths: Iterable[str]) -> bool:
-        """Whether one of these is a file."""
+    def any_holds(self, paths: Iterable[str], picture: bytes) -> bool:
+        """Whether one of these is still this very picture: what is known of a file may be older than the file."""
         for path in paths:
-            with suppress(NotFound, Forbidden):
-                self._store.stat(path)
-                return True
+            with suppress(NotFound, Forbidden, OSError):
+                if self._store.stat(path).size == len(picture) and self._store.read(path, most_bytes=len(picture))[1] == picture:
+                    return True
         return False

@@ -58,11 +58,13 @@ class Receiver:
         form = Form()
         try:
             reader = await request.multipart()
-            for _ in range(_MAX_PARTS):
+            for number in range(_MAX_PARTS + 1):
                 async with asyncio.timeout(self._longest_pause_s):
                     part = await reader.next()
                 if part is None:
                     return form
+                if number == _MAX_PARTS:
+                    break
                 if isinstance(part, MultipartReader):
                     raise MalformedRequest("parts within parts are not read")
                 await self._add(form, part, most_files)

@@ -100,10 +100,15 @@ class Reranking:
         if not self._loaded:
             self._waiting.append(rating)
             return
+        await self._learn_one(rating)
+
+    async def _learn_one(self, rating: Rating) -> None:
         try:
             await self._learn([rating])
         except Unavailable as error:
             log.warning("feedback_not_learned", error=str(error))
+        except Exception:  # a fault of ours: the rating is stored, and whoever gave it is to hear so
+            log.critical("feedback_learning_failed", exc_info=True)
 
     def _counts(self, rating: Rating) -> bool:
         """Ratings of a whole search say nothing of which picture, and without the query's vector nothing of which query."""
@@ -114,8 +119,7 @@ class Reranking:
     async def _load(self) -> None:
         after = await self._caught_up(await self._from_where())
         while self._waiting:
-            with suppress(Unavailable):
-                await self._learn([self._waiting.popleft()])
+            await self._learn_one(self._waiting.popleft())
         self._loaded = True
         level = log.info if self._spaces else log.debug
         level("feedback_loaded", judgements={collection: len(held) for collection, held in self._spaces.items()})
@@ -135,10 +139,12 @@ class Reranking:
                         after = part[-1].sequence
             except Unavailable as error:
                 log.warning("feedback_loading_waits", error=str(error), retry_in_s=pause_s)
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            except Exception:  # a fault of ours, which may pass
+                log.critical("feedback_loading_failed", retry_in_s=pause_s, exc_info=True)
             else:
                 return after
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
     async def _from_where(self) -> int:
         try:

@@ -55,7 +55,7 @@ class Uploads:
         await loop.run_in_executor(self._writing, self._rooms.check)
         within = folder_path(folder)
         image_id, image_format = await loop.run_in_executor(self._decoding, self._identify, picture)
-        if await self._is_known(image_id):
+        if await self._is_stored(image_id, picture):
             return image_id
         name = file_name(offered_name, image_format)
         names = (name, with_mark(name, image_id[:8]), with_mark(name, image_id))
@@ -77,10 +77,11 @@ class Uploads:
         image_format = self._format_of(picture)
         return hashlib.sha256(picture).hexdigest(), image_format
 
-    async def _is_known(self, image_id: str) -> bool:
+    async def _is_stored(self, image_id: str, picture: bytes) -> bool:
         """Whether these bytes are stored already: a second copy would be the same image."""
         try:
             record = await self._catalog.image(image_id)
         except (NotFound, Unavailable):
             return False
-        return await asyncio.get_running_loop().run_in_executor(self._writing, self._originals.any_exists, record.paths)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._writing, self._originals.any_holds, record.paths, picture)

@@ -1,7 +1,7 @@
 /** Everything that narrows or bends the search, a chip each, to be seen and taken away. */
 
 import * as api from "./api.js";
-import { ICONS, byId, icon, make } from "./dom.js";
+import { ICONS, byId, icon, legible, make } from "./dom.js";
 
 export class Chips {
   #list = byId("chips");
@@ -31,8 +31,8 @@ export class Chips {
       this.#onChange();
     });
     if (imageId) this.#name(imageId, (name) => {
-      text.textContent = `${said} ${name}`;
-      button.setAttribute("aria-label", `Remove: ${said} ${name}`);
+      text.textContent = `${said} ${legible(name)}`;
+      button.setAttribute("aria-label", `Remove: ${said} ${legible(name)}`);
     });
     return button;
   }

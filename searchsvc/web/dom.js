@@ -1,20 +1,28 @@
 /** Elements without a framework. Text always goes in as text, so nothing that a file is named after becomes markup. */
 
+const SPOKEN = new Set(["title", "alt", "aria-label"]);
+
 /** Make an element: `make("button", { type: "button", class: "x", onclick }, "Go")`. A null or false property is left out. */
 export function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else element.setAttribute(name, value === true ? "" : String(value));
+    else element.setAttribute(name, value === true ? "" : SPOKEN.has(name) ? legible(value) : String(value));
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  const shown = children.flat().filter((child) => child !== null && child !== undefined && child !== false);
+  element.append(...shown.map((child) => (child instanceof Node ? child : legible(child))));
   return element;
+}
+
+/** Without what turns text around: a file's name may hold it to look like another. */
+export function legible(text) {
+  return String(text).replace(/[\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
 }
 
 /** A file's name, to be broken before its suffix and behind its hyphens rather than anywhere. */
 export function breakable(name) {
-  return name.split(/(?=\.)|(?<=[-_])/).flatMap((part, index) => (index ? [make("wbr"), part] : [part]));
+  return legible(name).split(/(?=\.)|(?<=[-_])/).flatMap((part, index) => (index ? [make("wbr"), part] : [part]));
 }
 
 const SVG = "http://www.w3.org/2000/svg";

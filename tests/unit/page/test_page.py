@@ -164,3 +164,13 @@ async def test_nothing_found_is_said_and_a_file_name_never_becomes_markup(site: 
     assert image_id_of(content) in site.catalog.records
     await page.get_by_role("button", name="Search", exact=True).click()
     await expect(page.locator(".tile .name")).to_have_text(name)
+
+
+async def test_a_file_name_cannot_turn_its_text_around(site: Site) -> None:
+    await site.add(picture("red"), "red\u202egpj.png")
+    page = await site.open("/?q=red")
+    await page.locator(".tile .open").click()
+    await expect(page.get_by_role("dialog").locator("#viewer-name")).to_have_text("red\ufffdgpj.png")
+    seen = await page.locator("body").evaluate("body => body.innerHTML")
+    assert "\ufffdgpj" in seen
+    assert "\u202e" not in seen

@@ -230,6 +230,17 @@ async def test_forms_of_any_kind_are_answered(stocked: World, path: str) -> None
     await _works(stocked)
 
 
+async def test_a_form_has_as_many_parts_as_are_allowed_and_no_more(stocked: World) -> None:
+    details = []
+    for count in (32, 33):
+        body = b"".join(_part(f"k{n}") for n in range(count)) + _END
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        async with stocked.client.post("/api/v1/search-image", data=body, headers=headers) as answer:
+            details.append((await answer.json())["detail"])
+    assert "at most 32 parts" not in details[0]
+    assert "at most 32 parts" in details[1]
+
+
 BOUNDARIES = ("", '""', "x" * 71, "x" * 5_000, '"x y"', "(x)", "x; boundary=y", "\u00e9", '"', "--", "x\\", "%78")
 
 

@@ -69,6 +69,17 @@ async def test_bytes_that_are_known_but_whose_file_is_gone_are_stored_again(worl
     assert _names(world) == {"second.png"}
 
 
+async def test_bytes_that_are_known_but_whose_file_holds_others_by_now_are_stored_again(world: World) -> None:
+    """What the catalog knows of a file that was just replaced is older than the file."""
+    content = picture("red")
+    await world.add(content, "first.png")
+    for others in (picture("blue"), content[:-1] + b"?"):
+        (world.images / "first.png").write_bytes(others)
+        assert (await world.upload(content, "second.png")).status == 202
+        assert (world.images / "second.png").read_bytes() == content
+        (world.images / "second.png").unlink()
+
+
 async def test_uploads_at_once_under_one_name_all_stay(world: World) -> None:
     contents = [picture("red", mark=n) for n in range(6)]
     answers = await asyncio.gather(*(world.upload(content, "a.png") for content in contents))

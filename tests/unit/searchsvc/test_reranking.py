@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -215,6 +215,41 @@ async def test_a_rating_that_cannot_be_learned_now_is_still_accepted(pictures: W
     await _rate(pictures, token, 10)
     pictures.vectors.away = None
     assert (await pictures.search(text="red"))["feedback"] is None
+
+
+async def test_a_fault_in_learning_neither_unsays_a_rating_that_is_stored_nor_ends_all_learning(
+    pictures: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, retrieve = await pictures.search(text="red"), pictures.vectors.retrieve
+
+    async def faulty(*_: object, **__: object) -> NoReturn:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(pictures.vectors, "retrieve", faulty)
+    await _rate(pictures, found["matches"][0]["jwt"], 10)
+    monkeypatch.setattr(pictures.vectors, "retrieve", retrieve)
+    await _rate(pictures, found["matches"][1]["jwt"], 10)
+    assert (await pictures.search(text="red"))["feedback"]["ratings"] == 1
+
+
+async def test_a_fault_in_what_was_rated_before_is_tried_again(
+    tmp_path: Path, corpus: tuple[FakeVectorStore, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors, image_id = corpus
+    retrieve, faults = vectors.retrieve, asyncio.Semaphore(0)
+
+    async def faulty(*_: object, **__: object) -> NoReturn:
+        faults.release()
+        raise ZeroDivisionError
+
+    async with FeedbackStore(FileFeedback(tmp_path / "feedback.sqlite")) as store:
+        await store.add(_rating("a", image_id, QUERY))
+        monkeypatch.setattr(vectors, "retrieve", faulty)
+        async with Reranking("known", store=store, vectors=vectors, first_pause_s=0.01) as reranking:
+            for _ in range(2):
+                await asyncio.wait_for(faults.acquire(), 5)
+            monkeypatch.setattr(vectors, "retrieve", retrieve)
+            assert await _turned(reranking) == 1
 
 
 # --- clients ---------------------------------------------------------------------------------------------------------
