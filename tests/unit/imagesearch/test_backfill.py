@@ -189,7 +189,8 @@ def agrees(service: Service, stock: Stock, report: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("suffix", "rows"), [(".csv", 400), (".parquet", 400), pytest.param(".parquet", 2000, marks=pytest.mark.long)]
+    ("suffix", "rows"),
+    [(".csv", 400), (".parquet", 400), pytest.param(".parquet", 2000, marks=[pytest.mark.long, pytest.mark.timeout(900)])],
 )
 async def test_rows_of_which_some_are_broken_missing_and_double_end_as_they_must(
     service: Service, tmp_path: Path, suffix: str, rows: int, capsys: pytest.CaptureFixture[str]
