@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -323,6 +324,10 @@ async def test_a_collection_that_is_dropped_amid_questions_is_no_failure_of_the_
     async with EdgeStore(work_folder, journal_limit_bytes=1) as store:
         await store.ensure(SPACE)
         await store.upsert(NAME, [point])
+        all_asked = threading.Event()
+        asyncio.get_running_loop().call_later(0.3, all_asked.set)
+        assert store._engine_thread is not None
+        store._engine_thread.submit(all_asked.wait)  # or some of them would find that it is gone
         with capture_logs() as told:
             counted, _, _, *others = await asyncio.gather(
                 store.count(NAME),
