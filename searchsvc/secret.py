@@ -8,7 +8,9 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
+import jwt
 import structlog
+from jwt.algorithms import HMACAlgorithm
 
 from core import files
 from searchsvc.keys import Key, KeyRing
@@ -17,6 +19,8 @@ log = structlog.get_logger()
 
 SHORTEST_SAFE_BYTES = 32
 """RFC 7518, section 3.2: an HS256 key has at least the size of the hash."""
+
+_HS256 = HMACAlgorithm(HMACAlgorithm.SHA256)
 
 SECRET_NAME = "jwt_secret"  # noqa: S105 - a file's name
 _GUESSABLE_BYTES = 16
@@ -35,6 +39,15 @@ def is_guessable(secret: str) -> bool:
     """Whether anybody who holds one token, which is everybody who searches, could find the key by trying."""
     bare = re.sub(r"[^a-z0-9]", "", secret.lower())
     return len(secret.encode()) < _GUESSABLE_BYTES or len(set(secret)) < _FEWEST_CHARACTERS or bare in _PUBLISHED
+
+
+def is_other_key(secret: str) -> bool:
+    """Whether it is a key or certificate of another kind (PEM, SSH, JWK), with which nothing can be signed: some of those are public."""
+    try:
+        _HS256.prepare_key(secret)
+    except jwt.InvalidKeyError:
+        return bool(secret)
+    return False
 
 
 def key_ring(named: Sequence[tuple[str, str]], given: str | None, root: bytes) -> KeyRing:

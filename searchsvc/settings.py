@@ -14,10 +14,11 @@ from core.images.places import endpoint_of
 from core.replicas.addresses import ModelAddresses
 from core.settings import FolderSettings, parts
 from searchsvc.api_keys import StoredKey
-from searchsvc.secret import SHORTEST_SAFE_BYTES, is_guessable
+from searchsvc.secret import SHORTEST_SAFE_BYTES, is_guessable, is_other_key
 
 _KEY_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MOST_KEYS = 16
+_OTHER_KEY = "this is a key or certificate of another kind (PEM, SSH or JWK): take random text, such as `openssl rand -hex 32`"
 
 
 class SearchSettings(ModelAddresses, FolderSettings):
@@ -125,6 +126,13 @@ class SearchSettings(ModelAddresses, FolderSettings):
             StoredKey.of(configured)
         return value
 
+    @field_validator("jwt_secret")
+    @classmethod
+    def _can_sign(cls, value: str | None) -> str | None:
+        if value is not None and is_other_key(value):
+            raise ValueError(_OTHER_KEY)
+        return value
+
     @field_validator("jwt_secrets", mode="before")
     @classmethod
     def _named(cls, value: object) -> object:
@@ -142,6 +150,8 @@ class SearchSettings(ModelAddresses, FolderSettings):
             raise ValueError(
                 f"each key needs at least {SHORTEST_SAFE_BYTES} bytes that nobody guesses, such as `openssl rand -hex 32`"
             )
+        if any(is_other_key(secret) for secret in secrets):
+            raise ValueError(_OTHER_KEY)
         if len(value) > _MOST_KEYS:
             raise ValueError(f"at most {_MOST_KEYS} keys")
         return value

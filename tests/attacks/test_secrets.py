@@ -43,6 +43,22 @@ def test_a_secret_of_some_length_is_taken(secret: str) -> None:
     assert SearchSettings(host="0.0.0.0", jwt_secret=secret).jwt_secret == secret
 
 
+OF_OTHER_KINDS = (
+    "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n-----END PUBLIC KEY-----",
+    "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQDvx7",
+    '{"kty":"oct","k":"bWluZSBhbG9uZSBhbmQgbm8gb25lIGVsc2Uncw"}',
+)
+
+
+@pytest.mark.parametrize("secret", OF_OTHER_KINDS)
+def test_a_key_of_another_kind_stops_the_start_and_is_not_repeated(secret: str) -> None:
+    with pytest.raises(ValidationError, match="of another kind") as refused:
+        SearchSettings(jwt_secret=secret)
+    with pytest.raises(ValidationError, match="of another kind") as refused_too:
+        SearchSettings(jwt_secrets=(("new", secret),))
+    assert secret[5:30] not in f"{refused.value} {refused_too.value}"
+
+
 def _may_write(access: WriteAccess, key: str) -> bool:
     try:
         access.check(authorization=f"Bearer {key}", origin=None, host="server:3000")
