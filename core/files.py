@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -13,6 +14,9 @@ from uuid import uuid4
 _UNFINISHED = ".part"
 _STALE_S = 60.0
 """Older ones were left by a crash: another process may be at work on a younger one."""
+
+_THROUGH_MEMORY = {errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+"""What a kernel says that copies nothing by itself: between two disks it never does."""
 
 
 def unfinished(path: Path) -> Path:
@@ -85,7 +89,7 @@ def copy_sparse(source: Path, target: Path) -> None:
             at = min(size, os.lseek(read.fileno(), begin, os.SEEK_HOLE))
             os.lseek(read.fileno(), begin, os.SEEK_SET)
             os.lseek(written.fileno(), begin, os.SEEK_SET)
-            while begin < at and (copied := os.copy_file_range(read.fileno(), written.fileno(), at - begin)):
+            while begin < at and (copied := _copied(read.fileno(), written.fileno(), at - begin)):
                 begin += copied
         written.truncate(size)
     shutil.copystat(source, target)
@@ -96,9 +100,21 @@ def copy_tree_sparse(source: Path, target: Path) -> None:
     shutil.copytree(source, target, copy_function=lambda one, other: copy_sparse(Path(one), Path(other)))
 
 
+def _copied(source: int, target: int, count: int) -> int:
+    """How many bytes were copied, from where both are; none at the end of the source."""
+    try:
+        return os.copy_file_range(source, target, count)
+    except OSError as error:
+        if error.errno not in _THROUGH_MEMORY:
+            raise
+    return os.sendfile(target, source, None, count)
+
+
 def _next_bytes(descriptor: int, at: int, size: int) -> int:
     """Where the file's bytes go on after a hole; its end where there are none."""
     try:
         return os.lseek(descriptor, at, os.SEEK_DATA)
-    except OSError:  # only a hole is left
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # which says that only a hole is left
+            raise
         return size

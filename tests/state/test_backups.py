@@ -329,6 +329,21 @@ def test_holes_stay_holes_in_a_copy(tmp_path: Path) -> None:
     assert (tmp_path / "other").stat().st_size == 0
 
 
+async def test_a_backup_may_lie_on_another_disk(house: RealHouse, tmp_path: Path) -> None:
+    if house.state.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is one disk only")
+    manifest = await take(settings_of(house), tmp_path / "backup", pictures=True)
+    with (tmp_path / "sparse").open("wb") as file:
+        file.seek(2**22)
+        file.write(b"middle")
+        file.truncate(2**23)
+    files.copy_sparse(tmp_path / "sparse", house.root / "copy")
+    assert (house.root / "copy").read_bytes() == (tmp_path / "sparse").read_bytes()
+    assert (house.root / "copy").stat().st_blocks <= (tmp_path / "sparse").stat().st_blocks + 8
+    restored, _ = await restore(settings_of(house), tmp_path / "backup", pictures=True)
+    assert restored == manifest
+
+
 @pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
 async def test_vectors_on_a_server_are_backed_up_as_its_snapshots_and_put_back(ram: Path) -> None:
     house = RealHouse(ram / "house")
