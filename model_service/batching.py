@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from fractions import Fraction
 from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
+from weakref import WeakKeyDictionary
 
 from core.errors import ModelUnavailable
 from core.schemas import Priority
@@ -35,7 +36,7 @@ InputT = TypeVar("InputT")
 OutputT = TypeVar("OutputT")
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
 class BatchModel(Generic[InputT, OutputT]):
     """A function over batches. `call` must return one output an input, in input order; so many threads may call it `at_once`."""
 
@@ -53,12 +54,15 @@ class _Waiting:
 
 
 class Dispatcher:
-    """Owns the inference threads. Every submitted input ends in a result or an exception, also when the dispatcher stops."""
+    """Owns the inference threads. Every submitted input ends in a result or an exception, also when the dispatcher stops.
+
+    It holds no model that nothing waits for, so that one that is let go of elsewhere is gone.
+    """
 
     def __init__(self, metrics: InferenceMetrics, *, longest_ingest_s: float = LONGEST_INGEST_S) -> None:
         self._metrics = metrics
         self._longest_ingest_s = longest_ingest_s
-        self._most: dict[BatchModel[Any, Any], int] = {}
+        self._most: WeakKeyDictionary[BatchModel[Any, Any], int] = WeakKeyDictionary()
         """How many inputs a batch of ingestion may have, by model, as far as it was tried."""
         self._queues: dict[Priority, dict[BatchModel[Any, Any], deque[_Waiting]]] = {Priority.QUERY: {}, Priority.INGEST: {}}
         self._running: Counter[BatchModel[Any, Any]] = Counter()
@@ -68,6 +72,7 @@ class Dispatcher:
         self._threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="inference")
         self._changed = asyncio.Event()
         self._dispatching: asyncio.Task[None] | None = None
+        self._stopped = False
         for priority in Priority:
             metrics.follow_queue(priority, depth=partial(self._depth, priority), age_s=partial(self._age_s, priority))
 
@@ -81,12 +86,15 @@ class Dispatcher:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
+        self._stopped = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         for waiting in [one for queues in self._queues.values() for queue in queues.values() for one in queue]:
             _fail(waiting, ModelUnavailable("the model service is stopping"))
 
     async def submit(self, model: BatchModel[InputT, OutputT], inputs: Sequence[InputT], priority: Priority) -> list[OutputT]:
-        """Results in input order. Raises what the model raised for the first of these inputs that failed."""
+        """Results in input order. Raises what the model raised for the first of these inputs that failed; ModelUnavailable after the end."""
+        if self._stopped:
+            raise ModelUnavailable("the model service is stopping")
         loop = asyncio.get_running_loop()
         waiting = [_Waiting(one, loop.create_future(), time.monotonic()) for one in inputs]
         self._queues[priority].setdefault(model, deque()).extend(waiting)
@@ -98,14 +106,6 @@ class Dispatcher:
                 raise answer
             outputs.append(answer)
         return outputs
-
-    def forget(self, models: Iterable[BatchModel[Any, Any]]) -> None:
-        """Keep nothing of models that are no longer needed; what still waits for them is answered yet."""
-        for model in models:
-            self._most.pop(model, None)
-            for queues in self._queues.values():
-                if not queues.get(model, True):
-                    del queues[model]
 
     async def _dispatch(self) -> None:
         while True:
@@ -126,12 +126,12 @@ class Dispatcher:
 
     def _begin_one(self, priority: Priority) -> bool:
         queues = self._queues[priority]
-        for queue in queues.values():
+        for model, queue in list(queues.items()):
             while queue and queue[0].answer.done():  # nobody awaits it any more
                 queue.popleft()
-        heads = [
-            (queue[0].since, n, model) for n, (model, queue) in enumerate(queues.items()) if queue and self._fits(model, priority)
-        ]
+            if not queue:
+                del queues[model]
+        heads = [(queue[0].since, n, model) for n, (model, queue) in enumerate(queues.items()) if self._fits(model, priority)]
         if not heads:
             return False
         model = min(heads)[2]
@@ -160,6 +160,10 @@ class Dispatcher:
             for one in batch:
                 _fail(one, ModelUnavailable("the model service is stopping"))
             raise
+        except RuntimeError:  # of the threads; a model's own is among the outcomes
+            for one in batch:
+                _fail(one, ModelUnavailable("no thread can be started for the models"))
+            return
         finally:
             self._running[model] -= 1
             if not self._running[model]:
@@ -209,9 +213,10 @@ def _outcomes(model: BatchModel[Any, Any], inputs: list[Any]) -> list[Any]:
     """An output or the exception of each input. A batch that fails is run again one by one, so that a bad input fails alone."""
     try:
         outputs = list(model.call(inputs))
-    except Exception as error:  # noqa: BLE001 - handed to whoever waits for this input
+    except BaseException as error:  # noqa: BLE001 - handed to whoever waits for this input; a panic in Rust is no Exception
         if len(inputs) == 1:
-            return [error]
+            waitable = isinstance(error, Exception) and not isinstance(error, StopIteration)
+            return [error if waitable else RuntimeError(f"{model.name} failed: {error!r}")]
         return [_outcomes(model, [one])[0] for one in inputs]
     if len(outputs) != len(inputs):
         return [RuntimeError(f"{model.name} gave {len(outputs)} outputs for {len(inputs)} inputs")] * len(inputs)

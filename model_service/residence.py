@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 import structlog
@@ -54,11 +54,6 @@ class Loaded:
                 name = f"{parts.segmenter.card.model_name}/{mode}"
                 segmenters[mode] = BatchModel(name, _segmenting(parts, mode), _SEGMENT_BATCH, parts.segmenter.at_once)
         return cls(parts, texts, towers, segmenters, _least_side(parts))
-
-    @property
-    def models(self) -> tuple[BatchModel[Any, Any], ...]:
-        """All that the dispatcher may have been given of it."""
-        return (self.texts, *self.towers, *self.segmenters.values())
 
 
 def _rows(embed: Callable[[Sequence[T]], Tensor]) -> Callable[[Sequence[T]], Sequence[Tensor]]:

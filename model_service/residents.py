@@ -17,7 +17,7 @@ from core.errors import ModelUnavailable
 from core.schemas import EngineState
 from model_service import served
 from model_service.parts import Parts
-from model_service.residence import Loaded, Residence
+from model_service.residence import Residence
 from model_service.served import Choice, Load
 from model_service.settings import ModelSettings
 
@@ -41,7 +41,7 @@ class _Beside:
 
 
 class Residents:
-    """An async context manager. `released` hears of the models that went, so that nobody keeps what they are made of."""
+    """An async context manager."""
 
     def __init__(
         self,
@@ -49,13 +49,11 @@ class Residents:
         load: Load,
         *,
         when_ready: Callable[[], None],
-        released: Callable[[Loaded], None],
         kept_s: float = _KEPT_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._load = load
-        self._released = released
         self._kept_s = kept_s
         self._clock = clock
         self.own = Residence(
@@ -83,17 +81,23 @@ class Residents:
         """The models of this fingerprint, which begin to be loaded if they are not. Raises ModelUnavailable: there are too many."""
         if fingerprint is None or self._is_own(fingerprint):
             return self.own
-        beside = self._beside.get(fingerprint)
-        if beside is None:
+        beside = self._beside.get(fingerprint) or await self._added(fingerprint)
+        beside.asked_at = self._clock()
+        return beside.residence
+
+    async def _added(self, fingerprint: str) -> _Beside:
+        """Raises ModelUnavailable."""
+        async with self._changing:
+            if fingerprint in self._beside:  # whoever asked at the same moment was first
+                return self._beside[fingerprint]
             if len(self._beside) >= _MOST_BESIDE:
-                await self.forget(least_s=_LOOK_S)
+                await self._forget(least_s=_LOOK_S)
             if len(self._beside) >= _MOST_BESIDE:
                 raise ModelUnavailable(
                     "models of before are loaded already, and there is room for no more", retry_after_s=_LOOK_S
                 )
-            beside = self._beside[fingerprint] = await self._begun(fingerprint)
-        beside.asked_at = self._clock()
-        return beside.residence
+            self._beside[fingerprint] = await self._begun(fingerprint)
+            return self._beside[fingerprint]
 
     async def _begun(self, fingerprint: str) -> _Beside:
         record = await asyncio.to_thread(served.recall, self._settings.models_dir, fingerprint)
@@ -122,12 +126,15 @@ class Residents:
 
     async def forget(self, *, least_s: float) -> None:
         """Let go of what nobody asked for in so many seconds."""
+        async with self._changing:
+            await self._forget(least_s=least_s)
+
+    async def _forget(self, *, least_s: float) -> None:
         before = self._clock() - least_s
         for fingerprint in [one for one, beside in self._beside.items() if beside.asked_at <= before]:
             residence = self._beside.pop(fingerprint).residence
             await residence.__aexit__(None, None, None)
             if residence.loaded is not None:
-                self._released(residence.loaded)
                 log.info("models_of_before_released", fingerprint=fingerprint)
 
     async def _keep_looking(self) -> None:

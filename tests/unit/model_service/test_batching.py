@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -224,6 +226,66 @@ async def test_a_model_that_returns_too_few_outputs_fails_its_callers_instead_of
             await dispatcher.submit(model, [1, 2], Priority.QUERY)
 
 
+class Panic(BaseException):
+    """As what a library in Rust raises: no Exception."""
+
+
+@pytest.mark.parametrize("raised", [Panic, StopIteration, SystemExit])
+async def test_whatever_a_model_raises_it_fails_the_input_that_it_was_raised_for_and_no_other(
+    raised: type[BaseException],
+) -> None:
+    def call(numbers: Sequence[int]) -> list[int]:
+        if -1 in numbers:
+            raise raised
+        return list(numbers)
+
+    model = BatchModel("odd", call, 8)
+    async with _dispatcher() as dispatcher, asyncio.timeout(5):
+        asked = [dispatcher.submit(model, [number], Priority.QUERY) for number in (1, -1, 2)]
+        one, odd, two = await asyncio.gather(*asked, return_exceptions=True)
+        assert (one, two) == ([1], [2])
+        assert isinstance(odd, RuntimeError)
+        assert await dispatcher.submit(model, [3], Priority.QUERY) == [3]
+
+
+async def test_where_no_thread_can_be_started_callers_are_told_and_none_hangs() -> None:
+    model: BatchModel[int, int] = BatchModel("echo", list, 8)
+    async with _dispatcher() as dispatcher, asyncio.timeout(5):
+        before = threading.stack_size(2**46)  # more than there are addresses
+        try:
+            with pytest.raises(ModelUnavailable, match="thread"):
+                await dispatcher.submit(model, [1], Priority.QUERY)
+        finally:
+            threading.stack_size(before)
+        assert await dispatcher.submit(model, [2], Priority.QUERY) == [2]
+
+
+class Weights:
+    """A model that can be held shut, and of which one can see whether anybody holds it."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+
+    def __call__(self, numbers: Sequence[int]) -> list[int]:
+        self.gate.wait(10)
+        return list(numbers)
+
+
+@pytest.mark.parametrize("priority", list(Priority))
+async def test_a_model_that_is_let_go_of_while_it_is_used_is_held_by_nobody_afterwards(priority: Priority) -> None:
+    weights = Weights()
+    held, gate = weakref.ref(weights), weights.gate
+    model = BatchModel("let go of", weights, 1)
+    async with _dispatcher() as dispatcher:
+        asked = [asyncio.create_task(dispatcher.submit(model, [n], priority)) for n in range(3)]
+        del model, weights
+        await asyncio.sleep(0.05)
+        gate.set()
+        assert await asyncio.gather(*asked) == [[0], [1], [2]]
+        asked.clear()
+        await until(lambda: gc.collect() >= 0 and held() is None)
+
+
 async def test_inputs_that_nobody_waits_for_any_more_are_not_computed() -> None:
     recorder = Recorder()
     recorder.gate.clear()
@@ -251,6 +313,15 @@ async def test_whoever_still_waits_when_it_stops_is_told() -> None:
     answers = await asyncio.gather(*waiting, return_exceptions=True)
     recorder.gate.set()
     assert [type(answer) for answer in answers] == [ModelUnavailable] * 3
+
+
+async def test_whoever_comes_after_its_end_is_told() -> None:
+    model: BatchModel[int, int] = BatchModel("echo", list, 8)
+    async with _dispatcher() as dispatcher:
+        pass
+    async with asyncio.timeout(5):
+        with pytest.raises(ModelUnavailable):
+            await dispatcher.submit(model, [1], Priority.QUERY)
 
 
 async def test_what_waits_is_counted_and_timed_by_priority_until_it_is_taken() -> None:

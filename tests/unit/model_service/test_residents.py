@@ -131,10 +131,7 @@ async def test_models_of_before_go_when_nobody_asks_for_them_any_more(tmp_path: 
     now = 0.0
     settings = ModelSettings(models_dir=tmp_path, model_profile="two")
     served.remember(settings.model_copy(update={"model_profile": "one"}), _of_profile(ModelSettings(model_profile="one")))
-    released: list[object] = []
-    async with Residents(
-        settings, _of_profile, when_ready=lambda: None, released=released.append, kept_s=60, clock=lambda: now
-    ) as residents:
+    async with Residents(settings, _of_profile, when_ready=lambda: None, kept_s=60, clock=lambda: now) as residents:
         residence = await residents.of(BEFORE)
         async with asyncio.timeout(5):
             while residence.loaded is None:
@@ -145,21 +142,50 @@ async def test_models_of_before_go_when_nobody_asks_for_them_any_more(tmp_path: 
         assert await residents.of(BEFORE) is residence
         now = 200.0
         await residents.forget(least_s=60)
-        assert released == [residence.loaded]
         assert await residents.of(BEFORE) is not residence
-        released.clear()
         del residence
         gc.collect()
         assert tower() is None, "what they are made of is still held"
 
 
+async def test_models_of_before_that_many_ask_for_at_once_are_loaded_once(tmp_path: Path) -> None:
+    settings = ModelSettings(models_dir=tmp_path, model_profile="two")
+    served.remember(settings.model_copy(update={"model_profile": "one"}), _of_profile(ModelSettings(model_profile="one")))
+    loads: list[str] = []
+
+    def counted(settings: ModelSettings) -> Parts:
+        loads.append(settings.model_profile)
+        return _of_profile(settings)
+
+    async with Residents(settings, counted, when_ready=lambda: None) as residents:
+        first, *others = await asyncio.gather(*(residents.of(BEFORE) for _ in range(5)))
+        assert all(other is first for other in others)
+        async with asyncio.timeout(5):
+            while first.loaded is None or residents.own.loaded is None:
+                await asyncio.sleep(0.01)
+    assert sorted(loads) == ["one", "two"]
+
+
+async def test_models_that_are_let_go_of_from_two_sides_at_once_go_once(tmp_path: Path) -> None:
+    settings = ModelSettings(models_dir=tmp_path, model_profile="two")
+    async with Residents(settings, _of_profile, when_ready=lambda: None) as residents:
+        for fingerprint in ("cccc", "dddd"):
+            await residents.of(fingerprint)
+        await asyncio.gather(residents.forget(least_s=0), residents.forget(least_s=0))
+        for fingerprint in ("eeee", "ffff"):
+            await residents.of(fingerprint)
+
+
 async def test_there_is_room_for_two_beside_and_no_more(tmp_path: Path) -> None:
     settings = ModelSettings(models_dir=tmp_path, model_profile="two")
-    async with Residents(settings, _of_profile, when_ready=lambda: None, released=lambda _: None) as residents:
+    async with Residents(settings, _of_profile, when_ready=lambda: None) as residents:
         await residents.of("cccc")
         await residents.of("dddd")
         with pytest.raises(ModelUnavailable):
             await residents.of("eeee")
+    async with Residents(settings, _of_profile, when_ready=lambda: None) as residents:
+        asked = await asyncio.gather(*(residents.of(one) for one in ("cccc", "dddd", "eeee")), return_exceptions=True)
+        assert sum(isinstance(one, ModelUnavailable) for one in asked) == 1
 
 
 def test_a_folder_that_takes_no_writing_costs_the_way_back_alone() -> None:
