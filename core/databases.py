@@ -39,6 +39,12 @@ class MoveBrokenOff(ImageSearchError):
     """One file there was moved, and the other was not; nobody may start on it."""
 
 
+def check_restored(data_dir: Path) -> None:
+    """Raises RestoreBrokenOff. What would start there makes files where those of the backup are to be put."""
+    if (data_dir / RESTORING).exists():
+        raise RestoreBrokenOff("a restore of DATA_DIR was broken off: run it again (make restore), it goes on where it ended")
+
+
 class KeptDatabase:
     """One SQLite file in WAL mode. Whoever opens it holds its lock; blocking, for the thread that owns the connection.
 
@@ -56,8 +62,7 @@ class KeptDatabase:
     def open(self, rescue: Rescue, *, keep: int) -> SqliteConnection:
         """Repaired where it is damaged: set aside, made anew, and told. Raises NewerRelease, RestoreBrokenOff, MoveBrokenOff, sqlite3.Error."""
         files.make_folder(self.path.parent)
-        if (self.path.parent / RESTORING).exists():
-            raise RestoreBrokenOff("a restore of DATA_DIR was broken off: run it again (make restore), it goes on where it ended")
+        check_restored(self.path.parent)
         if (self.path.parent / MOVING).exists():
             raise MoveBrokenOff("a move into DATA_DIR was broken off: run it again (make move-state)")
         wound, aside = self.wound(), damage.begun(self.path)

@@ -26,6 +26,7 @@ import qdrant_edge as edge
 import structlog
 
 from core import files
+from core.databases import check_restored
 from core.errors import InvalidRequest, VectorsUnavailable
 from core.room import LEAST_FREE_BYTES, check_room
 from core.seals import Seal
@@ -66,8 +67,9 @@ class EdgeShards:
     def open(self, *, lock_wait_s: float) -> None:
         """Take the folder and load every shard; a damaged one is replaced by what can be read of it.
 
-        Raises VectorsUnavailable: it is in use; StorageFull.
+        Raises VectorsUnavailable: it is in use; StorageFull; RestoreBrokenOff.
         """
+        check_restored(self._folder.parent)
         self._folder.mkdir(parents=True, exist_ok=True)
         check_room(self._folder, _WHAT, least_bytes=_ROOM_TO_OPEN)
         with ExitStack() as undo:

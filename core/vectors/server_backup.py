@@ -62,6 +62,12 @@ class ServerSnapshots:
             points[size.collection] = size.points
         return points
 
+    async def check(self, source: Path, points: Mapping[str, int]) -> None:
+        """Touches nothing. Raises VectorsUnavailable, NodesMissing."""
+        peers = await self._peers()
+        for collection in points:
+            _placed(source, collection, peers)
+
     async def put_back(self, source: Path, points: Mapping[str, int]) -> None:
         """Each collection as its snapshots have it, in the place of what is there. Raises OSError, VectorsUnavailable, NodesMissing."""
         peers = await self._peers()

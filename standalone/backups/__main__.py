@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from core import logs
+from core.databases import RestoreBrokenOff
 from core.errors import ImageSearchError
 from core.settings import FolderSettings, faults_of
 from standalone.backups.manifest import Manifest
@@ -42,6 +43,12 @@ def main() -> int:
             print(_IN_THE_DATABASE)
     except ValidationError as error:
         print(f"The settings don't hold:\n{faults_of(error)}", file=sys.stderr)
+        return 1
+    except RestoreBrokenOff as error:
+        print(
+            f"The restore was broken off: {error}. Nothing starts on half of it: run it again, it goes on where it ended",
+            file=sys.stderr,
+        )
         return 1
     except (ImageSearchError, OSError, sqlite3.Error) as error:
         print(f"Nothing was done: {error}" if asked.command == "restore" else f"No backup was made: {error}", file=sys.stderr)

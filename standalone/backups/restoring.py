@@ -5,22 +5,26 @@ from __future__ import annotations
 import fcntl
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core import files
-from core.databases import RESTORING, KeptDatabase
+from core.databases import RESTORING, KeptDatabase, RestoreBrokenOff
 from core.errors import ImageSearchError
 from core.filenames import from_text
 from core.settings import FolderSettings
 from searchsvc.feedback_schema import FeedbackFile, lock_path
-from standalone.backups.manifest import BackupUnusable, Manifest, checked
+from standalone.backups.manifest import MANIFEST, BackupUnusable, Manifest, checked
 from standalone.backups.taking import FEEDBACK, LEDGER, PICTURES, SECRET, VECTORS
 from watcher import database
 
+if TYPE_CHECKING:
+    from core.vectors.server_backup import ServerSnapshots
+
 _BESIDE = ("", "-wal", "-shm", ".seal")
-_STAGED = "new"
+_STAGED, _BEFORE = "new", "before"
 
 
 class StillRunning(ImageSearchError):
@@ -30,25 +34,26 @@ class StillRunning(ImageSearchError):
 async def restore(settings: FolderSettings, source: Path, *, pictures: bool = False) -> tuple[Manifest, Path | None]:
     """Put the backup at `source` into DATA_DIR. Returns its manifest, and where what was there before lies now.
 
-    Raises BackupUnusable, NewerRelease and StillRunning before anything was touched; OSError. What a crash breaks off is gone on
-    with by the next call.
+    Raises BackupUnusable, NewerRelease, NodesMissing and StillRunning before anything was touched; OSError, VectorsUnavailable. What
+    then fails, or a crash breaks off, is gone on with by the next call: RestoreBrokenOff.
     """
     manifest = checked(source)
     _check_home(settings, manifest)
     _check_databases_home(settings, manifest)
     files.make_folder(settings.data_dir)
     with _alone(settings.data_dir):
-        staging = settings.data_dir / RESTORING
-        if not (staging / _STAGED).is_dir():
-            _stage(source, staging, manifest)
-        if manifest.vectors == "server" and settings.qdrant_url is not None:
-            from core.vectors.server_backup import server_snapshots  # noqa: PLC0415 - 60 MB for those alone who have a server
-
-            async with server_snapshots(settings, settings.qdrant_url) as snapshots:
-                await snapshots.put_back(source / VECTORS, manifest.points)
-        before = _exchange(settings.data_dir, staging)
-    if pictures:
-        _put_pictures(source / PICTURES, settings.images_dir, manifest)
+        async with _snapshots(settings, manifest) as snapshots:
+            if snapshots is not None:
+                await snapshots.check(source / VECTORS, manifest.points)
+            if pictures:
+                _put_pictures(source / PICTURES, settings.images_dir, manifest)
+            staging = _staged(source, settings.data_dir, manifest)
+            try:
+                if snapshots is not None:
+                    await snapshots.put_back(source / VECTORS, manifest.points)
+                before = _exchange(settings.data_dir, staging)
+            except (ImageSearchError, OSError) as error:
+                raise RestoreBrokenOff(str(error)) from error
     return manifest, before
 
 
@@ -67,6 +72,15 @@ def _check_databases_home(settings: FolderSettings, manifest: Manifest) -> None:
         raise BackupUnusable("the backup's ledger and ratings are for DATA_DIR: unset DATABASE_URL")
 
 
+def _snapshots(settings: FolderSettings, manifest: Manifest) -> AbstractAsyncContextManager[ServerSnapshots | None]:
+    """None where the vectors are files, or none are in the backup."""
+    if manifest.vectors != "server" or settings.qdrant_url is None:
+        return nullcontext()
+    from core.vectors.server_backup import server_snapshots  # noqa: PLC0415 - 60 MB for those alone who have a server
+
+    return server_snapshots(settings, settings.qdrant_url)
+
+
 @contextmanager
 def _alone(data_dir: Path) -> Iterator[None]:
     """Hold every lock that a running part would hold. Raises StillRunning."""
@@ -81,11 +95,26 @@ def _alone(data_dir: Path) -> Iterator[None]:
         yield
 
 
+def _staged(source: Path, data_dir: Path, manifest: Manifest) -> Path:
+    """Where the backup lies in DATA_DIR: a restore of it that was broken off has left it there. Of another one, what was begun is ended first."""
+    staging = data_dir / RESTORING
+    if (staging / _BEFORE).is_dir() and not _is_of(staging, source):
+        _exchange(data_dir, staging)
+    if not _is_of(staging, source):
+        _stage(source, staging, manifest)
+    return staging
+
+
+def _is_of(staging: Path, source: Path) -> bool:
+    try:
+        return (staging / MANIFEST).read_bytes() == (source / MANIFEST).read_bytes()
+    except FileNotFoundError:
+        return False
+
+
 def _stage(source: Path, staging: Path, manifest: Manifest) -> None:
     """Copy the backup into DATA_DIR, where a rename is enough to use it, and look whether this release can."""
-    shutil.rmtree(staging, ignore_errors=True)
-    building = staging.with_name(f"{RESTORING}-copying")
-    shutil.rmtree(building, ignore_errors=True)
+    building = _discarded(staging)
     building.mkdir(mode=0o700)
     (building / _STAGED).mkdir()
     if manifest.vectors == "edge":
@@ -97,6 +126,7 @@ def _stage(source: Path, staging: Path, manifest: Manifest) -> None:
                 copied.parent.mkdir(parents=True, exist_ok=True)
                 files.copy_sparse(source / from_text(name), copied)
         _check_databases(building / _STAGED)
+        shutil.copyfile(source / MANIFEST, building / MANIFEST)
         files.sync_tree(building)
         building.rename(staging)
         files.sync([staging.parent])
@@ -114,7 +144,7 @@ def _check_databases(staged: Path) -> None:
 
 def _exchange(data_dir: Path, staging: Path) -> Path | None:
     """What was there goes aside, what was staged takes its place. Each step may be repeated."""
-    before = staging / "before"
+    before = staging / _BEFORE
     before.mkdir(exist_ok=True)
     staged = staging / _STAGED
     names = [f"{name}{suffix}" for name in (LEDGER, FEEDBACK) for suffix in _BESIDE] + [SECRET, VECTORS]
@@ -134,13 +164,24 @@ def _exchange(data_dir: Path, staging: Path) -> Path | None:
 
 def _concluded(data_dir: Path, staging: Path) -> Path | None:
     """Keep what was there under a name of its own, and let the product start."""
-    aside = data_dir / f"before-restore-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    had_any = any((staging / "before").iterdir())
+    aside = data_dir / f"before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+    had_any = any((staging / _BEFORE).iterdir())
     if had_any:
-        (staging / "before").rename(aside)
-    shutil.rmtree(staging)
+        (staging / _BEFORE).rename(aside)
+    files.sync([data_dir, staging])
+    _discarded(staging)
     files.sync([data_dir])
     return aside if had_any else None
+
+
+def _discarded(staging: Path) -> Path:
+    """Remove it, all at once for whoever looks. Returns a name that is free now, for the next one while it is copied."""
+    building = staging.with_name(f"{RESTORING}-copying")
+    shutil.rmtree(building, ignore_errors=True)
+    if staging.exists():
+        staging.rename(building)
+        shutil.rmtree(building, ignore_errors=True)
+    return building
 
 
 def _put_pictures(source: Path, images: Path, manifest: Manifest) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import json
 import os
@@ -11,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from core.errors import Conflict, VectorsUnavailable
 from core.ports import Point
 from core.schemas import Space
 from core.settings import FolderSettings
+from core.vectors.edge import EdgeStore
 from core.vectors.edge_gate import copying
 from core.vectors.server import ServerStore
 from searchsvc.feedback import FeedbackStore
@@ -231,11 +233,26 @@ class Killed(BaseException):
     pass
 
 
-async def test_a_restore_that_is_killed_anywhere_is_gone_on_with_and_nobody_starts_on_half_of_it(
-    ram: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Killed before each rename in turn."""
-    house = RealHouse(ram / "house")
+@contextmanager
+def _failing_at(at: int, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The rename of that number, from 1, raises the error."""
+    rename, left = Path.rename, at
+
+    def counted(path: Path, target: Path) -> Path:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise error
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", counted)
+        yield
+
+
+async def _small(root: Path) -> RealHouse:
+    """With one picture in its ledger, and the rating `token 1`."""
+    house = RealHouse(root)
     jwt_key(None, house.state)
     (house.state / "vectors").mkdir()
     kept = database.kept(house.state)
@@ -244,21 +261,19 @@ async def test_a_restore_that_is_killed_anywhere_is_gone_on_with_and_nobody_star
     kept.close(ledger)
     async with FeedbackStore(FileFeedback(house.state / FEEDBACK_NAME)) as feedback:
         await feedback.add(rating(1))
+    return house
+
+
+async def test_a_restore_that_is_killed_anywhere_is_gone_on_with_and_nobody_starts_on_half_of_it(
+    ram: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before each rename in turn."""
+    house = await _small(ram / "house")
     await take(settings_of(house), ram / "backup")
-    rename, kills, at = Path.rename, 0, 1
+    kills, at = 0, 1
     while True:
         trial = house.copy(ram / f"trial {at}")
-        left = at
-
-        def counted(path: Path, target: Path) -> Path:
-            nonlocal left
-            left -= 1
-            if left == 0:
-                raise Killed
-            return rename(path, target)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Path, "rename", counted)
+        with _failing_at(at, Killed(), monkeypatch):
             try:
                 await restore(settings_of(trial), ram / "backup")
             except Killed:
@@ -268,6 +283,8 @@ async def test_a_restore_that_is_killed_anywhere_is_gone_on_with_and_nobody_star
         if (trial.state / RESTORING).exists():
             with pytest.raises(RestoreBrokenOff):
                 database.opened(database.kept(trial.state))
+            with pytest.raises(RestoreBrokenOff):
+                await EdgeStore(trial.state / "vectors").__aenter__()
         await restore(settings_of(trial), ram / "backup")
         assert not list(trial.state.glob(".restoring*"))
         assert await rated(trial.state / FEEDBACK_NAME) == {"token 1"}
@@ -276,6 +293,52 @@ async def test_a_restore_that_is_killed_anywhere_is_gone_on_with_and_nobody_star
         assert indexed_in(before) == {"a"}
         at += 1
     assert kills > 6
+
+
+async def test_after_a_restore_that_was_broken_off_another_backup_is_the_one_that_is_restored(
+    ram: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before each rename in turn; whatever of the first backup was put back by then, nothing of it is left."""
+    house = await _small(ram / "house")
+    await take(settings_of(house), ram / "first")
+    async with FeedbackStore(FileFeedback(house.state / FEEDBACK_NAME)) as feedback:
+        await feedback.add(rating(2))
+    (house.state / SECRET_NAME).unlink()
+    key = jwt_key(None, house.state)
+    await take(settings_of(house), ram / "second")
+    at = 1
+    while True:
+        trial = house.copy(ram / f"trial {at}")
+        with _failing_at(at, Killed(), monkeypatch):
+            try:
+                await restore(settings_of(trial), ram / "first")
+            except Killed:
+                pass
+            else:
+                break
+        restored, _ = await restore(settings_of(trial), ram / "second")
+        assert restored == checked(ram / "second")
+        assert not list(trial.state.glob(".restoring*"))
+        assert await rated(trial.state / FEEDBACK_NAME) == {"token 1", "token 2"}
+        assert jwt_key(None, trial.state) == key
+        oldest = min(trial.state.glob("before-restore-*"))
+        assert await rated(oldest / FEEDBACK_NAME) == {"token 1", "token 2"}
+        at += 1
+    assert at > 7
+
+
+async def test_a_restore_that_fails_midway_says_that_it_was_broken_off(ram: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = await _small(ram / "house")
+    await take(settings_of(house), ram / "backup")
+    untouched = _snapshot(house.state)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with _failing_at(1, full, monkeypatch), pytest.raises(OSError, match="No space"):
+        await restore(settings_of(house), ram / "backup")
+    assert untouched.items() <= _snapshot(house.state).items()
+    assert not (house.state / RESTORING).exists()
+    with _failing_at(3, full, monkeypatch), pytest.raises(RestoreBrokenOff, match="No space"):
+        await restore(settings_of(house), ram / "backup")
+    await restore(settings_of(house), ram / "backup")
 
 
 async def test_a_backup_that_fails_leaves_nothing_behind(house: RealHouse, ram: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,6 +434,9 @@ async def test_vectors_on_a_server_are_backed_up_as_its_snapshots_and_put_back(r
         with pytest.raises(VectorsUnavailable):
             await take(elsewhere, ram / "second")
         assert not (ram / "second").exists()
+        with pytest.raises(VectorsUnavailable):
+            await restore(elsewhere, ram / "backup")
+        assert not (house.state / RESTORING).exists()
 
 
 async def test_with_a_database_url_the_databases_are_left_out_and_that_is_said(

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from core import files
-from core.databases import MOVING, RESTORING, KeptDatabase, RestoreBrokenOff
+from core.databases import MOVING, KeptDatabase, check_restored
 from core.schemas import StatePart
 from searchsvc.feedback_schema import FEEDBACK_NAME, FeedbackFile, lock_path
 from standalone.moves.state.tables import TABLES, CannotMoveState, Row, Table
@@ -100,8 +100,7 @@ def _kept(data_dir: Path) -> dict[StatePart, KeptDatabase]:
 
 @contextmanager
 def _opened(data_dir: Path, kept: dict[StatePart, KeptDatabase], beginning: str) -> Iterator[dict[StatePart, sqlite3.Connection]]:
-    if (data_dir / RESTORING).exists():
-        raise RestoreBrokenOff("a restore of DATA_DIR was broken off: run it again (make restore), it goes on where it ended")
+    check_restored(data_dir)
     with ExitStack() as stack:
         stack.enter_context(database.lock(data_dir))
         _lock_ratings(stack, data_dir)

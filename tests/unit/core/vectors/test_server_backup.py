@@ -89,6 +89,8 @@ async def test_a_backup_of_another_number_of_nodes_is_refused_before_anything_is
             await store.set_payload(NAME, _IMAGES, {"width": 99})
         async with server_snapshots(settings_of(smaller.urls), smaller.urls) as snapshots:
             with pytest.raises(NodesMissing, match="restore to as many"):
+                await snapshots.check(tmp_path / "vectors", points)
+            with pytest.raises(NodesMissing, match="restore to as many"):
                 await snapshots.put_back(tmp_path / "vectors", points)
         assert set(await widths(smaller)) == {99}
 
