@@ -87,7 +87,7 @@ class Journal:
 
     def __init__(self, path: Path, identity: str) -> None:
         self.path = path
-        self._identity = identity
+        self._identity = identity.encode(errors="backslashreplace").decode()  # a folder's name may be no UTF-8
         path.parent.mkdir(parents=True, exist_ok=True)
         self._sql = sqlite3.connect(path, timeout=0.5, isolation_level=None)
         self._begun_at = time.monotonic()

@@ -59,8 +59,9 @@ class Report:
 
     def write(self, folder: Path) -> None:
         """As report.json and report.md. Raises OSError."""
-        (folder / "report.json").write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        (folder / "report.md").write_text(self.markdown(), encoding="utf-8")
+        told = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        for name, text in (("report.json", told), ("report.md", self.markdown())):
+            (folder / name).write_text(text, encoding="utf-8", errors="backslashreplace")  # which JSON reads as what it was
 
     def markdown(self) -> str:
         lines = [

@@ -92,7 +92,7 @@ class Naming:
     def local(self, path: Path, below: PurePosixPath, *, sha256: str | None = None, name: str | None = None) -> Row:
         """`below` is what is kept of the path."""
         text = str(path)
-        if not _is_text(text):
+        if not is_text(text):
             return bad_row(f"the name is not UTF-8: {printable(text)}")
         if self.watched is not None and "://" not in self.watched:
             absolute = path.absolute()
@@ -107,7 +107,7 @@ class Naming:
             host = parts.hostname
         except ValueError:
             return bad_row("url: not an address")
-        if parts.scheme not in {"http", "https", "s3"} or not host or len(url) > _LONGEST_PLACE:
+        if parts.scheme not in {"http", "https", "s3"} or not host or len(url) > _LONGEST_PLACE or not is_text(url):
             return bad_row("url: not an address of http, https or s3")
         if parts.username is not None:
             return bad_row("url: names a user; leave credentials out of manifests")
@@ -121,7 +121,7 @@ class Naming:
 
     def lying(self, path: str, *, sha256: str | None = None) -> Row:
         """`path` is within the watched folder or bucket. Of one that is never looked at nobody would ever hear."""
-        if not _is_text(path) or "\0" in path or len(path) > _LONGEST_PLACE:
+        if not is_text(path) or "\0" in path or len(path) > _LONGEST_PLACE:
             return bad_row("key: no name that a picture can have")
         if any(not part or part.startswith(_HIDDEN) for part in path.split("/")):
             return bad_row(f"key: no picture can be noticed there: {path}")
@@ -129,12 +129,14 @@ class Naming:
 
     def _named(self, kind: Kind, place: str, below: PurePosixPath, sha256: str | None, name: str | None) -> Row:
         told = PurePosixPath(name.strip("/")) if name else below
+        if not is_text(str(told)):
+            return bad_row(f"the name is not UTF-8: {printable(str(told))}")
         parts = [part for part in told.parts if part not in {"", "/", ".", ".."}]
         folder = PurePosixPath(self.folder, *parts[:-1])
         return Row(kind, place, "" if str(folder) == "." else str(folder), parts[-1] if parts else "picture", sha256)
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
     return printable(name) == name
 
 

@@ -20,7 +20,7 @@ from imagesearch.backfill.following import Follower
 from imagesearch.backfill.journal import Journal, JournalTaken
 from imagesearch.backfill.places import source_of
 from imagesearch.backfill.reporting import Report
-from imagesearch.backfill.rows import Kind, Naming, Row, Source, UnreadableSource
+from imagesearch.backfill.rows import Kind, Naming, Row, Source, UnreadableSource, is_text
 from imagesearch.backfill.running import Backfill as Run
 from imagesearch.backfill.running import Options
 from imagesearch.client import AsyncClient, Client
@@ -74,6 +74,8 @@ class Backfill:
         )
 
     def run(self, client: Client, screen: Screen) -> Exit:
+        if not is_text(self.folder):
+            raise UsageError("--folder: not UTF-8")
         try:
             source = source_of(self.source, Naming(self.folder.strip("/"), self.watched))
             return self._dry(source, screen) if self.dry_run else self._wet(source, client.url, screen)

@@ -323,6 +323,24 @@ async def test_a_key_that_nobody_would_ever_look_at_is_a_bad_row_at_once(service
     assert service.catalog.hinted == ["lies.png"]
 
 
+async def test_what_is_not_utf_8_costs_its_own_row_alone(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(picture("red", size=(8, 8)))
+    manifest = tmp_path / "latin.csv"
+    manifest.write_bytes(b"path,url,name\n,http://127.0.0.1/\xfc.png,\na.png,,\xfc.png\na.png,,\nb\xfc.png,,\n")
+    assert await backfill(service, manifest) == 1
+    report = report_of(tmp_path / "latin.csv.backfill")
+    assert (report["indexed"], report["reasons"]) == (1, {"bad_row": 3})
+    odd = tmp_path / os.fsdecode(b"f\xfc")
+    odd.mkdir()
+    (odd / "a.png").write_bytes(picture("red", size=(8, 8)))
+    assert await backfill(service, odd, "--state", tmp_path / "journal") == 1
+    assert report_of(tmp_path / "journal")["source"] == str(odd)
+    other = tmp_path / os.fsdecode(b"f\xfd")
+    other.mkdir()
+    assert await backfill(service, other, "--state", tmp_path / "journal") == 2, "the journal is of another folder"
+    assert await backfill(service, manifest, "--folder", os.fsdecode(b"\xfc")) == 2
+
+
 def test_what_lies_beyond_the_watched_folder_is_brought_although_its_name_begins_there() -> None:
     row = Naming(watched="/pictures").local(Path("/pictures/../elsewhere/a.png"), PurePosixPath("a.png"))
     assert (row.kind, row.place) == (Kind.FILE, "/pictures/../elsewhere/a.png")
