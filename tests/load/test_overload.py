@@ -71,7 +71,7 @@ async def test_half_an_hour_of_use_leaves_memory_handles_and_threads_as_they_wer
     assert after.threads <= before.threads + 4
     assert after.handles <= before.handles + 8
     assert max(one.handles for one in seen) <= before.handles + _MOST_CONNECTIONS
-    halves = [[one.pss_mib for one in part] for part in (seen[len(seen) // 4 : len(seen) // 2], seen[-len(seen) // 4 :])]
+    halves = [[one.own_mib for one in part] for part in (seen[len(seen) // 4 : len(seen) // 2], seen[-len(seen) // 4 :])]
     assert median(halves[1]) - median(halves[0]) < _GROWTH_MIB
     await asyncio.to_thread(_lost_nothing, product, crowd)
 
@@ -94,7 +94,7 @@ async def _overloaded(product: Product, *, warm_s: float, seconds: float) -> Non
         assert percentile(taken, 99) < _LONGEST_S
         assert percentile(refused, 99) < _LONGEST_S
         middle, end = seen[len(seen) // 3 : 2 * len(seen) // 3], seen[-len(seen) // 3 :]
-        assert median(one.pss_mib for one in end) - median(one.pss_mib for one in middle) < _GROWTH_MIB
+        assert median(one.own_mib for one in end) - median(one.own_mib for one in middle) < _GROWTH_MIB
         began = time.monotonic()
         assert (await crowd.one_by_one(1, 0.1))[0].status in ACCEPTED, "it answers again at once"
         assert time.monotonic() - began < 2
