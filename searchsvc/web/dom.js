@@ -74,6 +74,23 @@ export function notify(text) {
   notice.replaceChildren(details);
 }
 
+/** A press beside a dialog closes it, where it began there, too: what begins within, a slider or the marking of text, may end anywhere. */
+export function closeBeside(dialog) {
+  const isBeside = ({ target, clientX: x, clientY: y }) => {
+    const { left, right, top, bottom } = dialog.getBoundingClientRect();
+    return target === dialog && (x < left || x > right || y < top || y > bottom);
+  };
+  let began = false;
+  dialog.addEventListener("pointerdown", (event) => (began = isBeside(event)));
+  dialog.addEventListener("click", (event) => began && isBeside(event) && dialog.close());
+}
+
+/** The focus goes to `element` where what had it is gone or disabled; who went elsewhere meanwhile stays there. */
+export function refocus(element) {
+  const focused = document.activeElement ?? document.body;
+  if (focused === document.body || focused.disabled) element.focus();
+}
+
 export const byId = (id) => document.getElementById(id);
 
 export const plural = (count, one, many) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;

@@ -5,10 +5,10 @@ import { isBusy } from "./status.js";
 
 export class Ingestion {
   #box = byId("ingestion");
-  #onFailures;
+  #failed;
 
   constructor({ onFailures }) {
-    this.#onFailures = onFailures;
+    this.#failed = make("button", { type: "button", class: "link", onclick: onFailures });
   }
 
   showAway(problem) {
@@ -25,17 +25,17 @@ export class Ingestion {
     const left = status.eta_s ?? change?.eta_s;
     this.#box.className = busy ? "ingestion busy" : "ingestion";
     const focused = this.#box.contains(document.activeElement);
-    const failed = make("button", { type: "button", class: "link", onclick: this.#onFailures }, `${images.failed.toLocaleString("en")} not indexed`);
+    this.#failed.textContent = `${images.failed.toLocaleString("en")} not indexed`;
     this.#box.replaceChildren(
       ...(busy ? [make("progress", { max: Math.max(1, counted ? total : change.total), value: counted ? done : change.done, "aria-label": "Indexed pictures" })] : []),
       make("span", { class: "strong" }, busy && counted ? `${done.toLocaleString("en")} of ${plural(total, "picture", "pictures")}` : plural(images.indexed, "picture", "pictures")),
       make("span", {}, plural(status.segments, "region", "regions")),
       ...(busy && status.rate_per_s > 0 ? [make("span", {}, `${status.rate_per_s.toFixed(1)} a second`)] : []),
       ...(busy && left ? [make("span", {}, `${duration(left)} left`)] : []),
-      ...(images.failed ? [failed] : []),
+      ...(images.failed ? [this.#failed] : []),
       make("span", { class: "state" }, wordFor(status)),
     );
-    if (focused) failed.focus();
+    if (focused) this.#failed.focus();
   }
 }
 

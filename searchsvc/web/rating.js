@@ -1,7 +1,7 @@
 /** The rating control, 1 to 10. A token counts once, so what was rated stays shown as rated. */
 
 import * as api from "./api.js";
-import { make, say } from "./dom.js";
+import { make, refocus, say } from "./dom.js";
 
 const HIGHEST = 10;
 
@@ -17,7 +17,7 @@ export class Ratings {
 
   #draw(box, jwt, question, trouble = null) {
     if (this.#scores.has(jwt)) {
-      box.replaceChildren(make("p", { class: "rated" }, this.#scores.get(jwt)));
+      box.replaceChildren(make("p", { class: "rated", tabindex: -1 }, this.#scores.get(jwt)));
       return;
     }
     const buttons = Array.from({ length: HIGHEST }, (_, index) => {
@@ -41,12 +41,14 @@ export class Ratings {
       const closed = { 409: "This was rated before.", 401: "Too old to be rated: search again to rate it." }[problem.status];
       if (!closed) {
         this.#draw(box, jwt, question, `Not saved: ${problem.message}`);
+        refocus(box.querySelectorAll("button")[score - 1]);
         say(`Not saved: ${problem.message}`);
         return;
       }
       this.#scores.set(jwt, closed);
     }
     this.#draw(box, jwt, question);
+    refocus(box.firstChild);
     say(this.#scores.get(jwt));
   }
 }

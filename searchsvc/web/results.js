@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { Comparison } from "./comparison.js";
-import { byId, make, notify, plural, say } from "./dom.js";
+import { byId, make, notify, plural, refocus, say } from "./dom.js";
 import { headline, nothingFor } from "./headline.js";
 import { tileOf } from "./tile.js";
 
@@ -112,10 +112,11 @@ export class Results {
       try {
         const position = this.#matches.length;
         this.#append(await more(cursor), foot, more);
-        this.#grid.children[position]?.querySelector("button").focus();
+        refocus(this.#grid.children[position]?.querySelector("button") ?? this.#box);
       } catch (problem) {
         button.disabled = false;
         button.textContent = `Try again: ${problem.message}`;
+        refocus(button);
       }
     });
     foot.append(button);

@@ -26,6 +26,7 @@ export class Search {
   #running = null;
   #retry = null;
   #unanswered = false;
+  #address = "";
 
   constructor(cutter, results) {
     const run = () => this.run();
@@ -40,7 +41,7 @@ export class Search {
       event.preventDefault();
       this.run();
     });
-    window.addEventListener("popstate", () => this.openAddress());
+    window.addEventListener("popstate", () => this.#goBack());
   }
 
   get #linked() {
@@ -101,6 +102,7 @@ export class Search {
     this.#unanswered = false;
     const asked = this.#asked();
     if (!keepAddress) this.#writeAddress();
+    this.#address = location.search;
     this.#drawChips();
     document.title = asked.text ? `${asked.text} · Image search` : "Image search";
     if (!asked.text && !asked.pictures.length && !asked.image_id && !asked.like) {
@@ -118,6 +120,13 @@ export class Search {
       if (!quiet) say(problem.message);
       if (problem.retryAfterS) this.#retry = setTimeout(() => this.run({ keepAddress: true, quiet: true }), problem.retryAfterS * 1000);
     }
+  }
+
+  /** Back or forward. Whoever skips to the results changes the address, too, but not what it asks. */
+  #goBack() {
+    if (location.search === this.#address) return;
+    document.querySelectorAll("dialog[open]").forEach((dialog) => dialog.close());
+    this.openAddress();
   }
 
   /** From somewhere among the results: what is found now begins at the top. */

@@ -31,7 +31,10 @@ export class Uploads {
       input.value = "";
     });
     const close = make("button", { type: "button", class: "icon-button", "aria-label": "Hide this list" }, icon(ICONS.close));
-    close.addEventListener("click", () => (this.#box.hidden = true));
+    close.addEventListener("click", () => {
+      this.#box.hidden = true;
+      byId("add").focus();
+    });
     this.#buildKeyForm();
     this.#box.append(make("div", { class: "facts-head" }, this.#title, close), this.#keyForm, this.#rows);
   }

@@ -1,6 +1,6 @@
 /** One match, large: its place, its rating, its regions, why it was found, and the ways on from it. */
 
-import { ICONS, breakable, byId, icon, make } from "./dom.js";
+import { ICONS, breakable, byId, closeBeside, icon, make } from "./dom.js";
 import { drawSegment } from "./overlay.js";
 import { Regions } from "./regions.js";
 import { ratioOf } from "./tile.js";
@@ -24,9 +24,9 @@ export class Viewer {
     this.#regions = new Regions((source) => this.#leave(() => wishes.by(source)));
     this.#dialog.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-      if (step) this.#turn(step);
+      if (step && !event.altKey && !event.ctrlKey && !event.metaKey) this.#turn(step); // with those it is a key of the browser's
     });
-    this.#dialog.addEventListener("click", (event) => event.target === this.#dialog && this.#dialog.close());
+    closeBeside(this.#dialog);
     this.#dialog.addEventListener("close", () => this.#regions.stop());
   }
 
