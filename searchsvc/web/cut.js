@@ -1,6 +1,6 @@
 /** A part of a picture, to be searched with: a box that somebody draws. */
 
-import { ICONS, byId, icon, make } from "./dom.js";
+import { ICONS, byId, closeBeside, icon, make } from "./dom.js";
 
 const LEAST = 0.02;
 
@@ -10,10 +10,11 @@ export class Cutter {
   #picture = null;
   #box = null;
   #sliders = {};
+  #pointer = null;
   #from = null;
 
   constructor() {
-    this.#dialog.addEventListener("click", (event) => event.target === this.#dialog && this.#dialog.close());
+    closeBeside(this.#dialog);
   }
 
   /**
@@ -21,6 +22,7 @@ export class Cutter {
    * `chosen` is such a box, to begin with; `fallback` is the address of a picture that can be shown where the first cannot.
    */
   open(address, { size = null, chosen = null, fallback = "", onCut }) {
+    this.#pointer = null;
     this.#picture = make("img", { src: address, alt: "The picture to choose a part of", draggable: "false" });
     if (fallback) this.#picture.addEventListener("error", () => (this.#picture.src = fallback), { once: true });
     const sizeNow = () => size ?? { width: this.#picture.naturalWidth, height: this.#picture.naturalHeight };
@@ -28,8 +30,8 @@ export class Cutter {
     const stage = make("div", { class: "frame cutting", "aria-busy": "true" }, this.#picture, this.#box);
     const shape = ({ width, height }) => stage.style.setProperty("--ratio", width / height);
     stage.addEventListener("pointerdown", (event) => this.#begin(event, stage));
-    stage.addEventListener("pointermove", (event) => this.#from && this.#between(this.#from, placeOf(event, stage)));
-    stage.addEventListener("pointerup", () => (this.#from = null));
+    stage.addEventListener("pointermove", (event) => event.pointerId === this.#pointer && this.#between(this.#from, placeOf(event, stage)));
+    stage.addEventListener("lostpointercapture", (event) => event.pointerId === this.#pointer && (this.#pointer = null));
     const search = () => {
       const region = inPixels(this.#bbox(1, 1), sizeNow());
       this.#dialog.close();
@@ -65,10 +67,14 @@ export class Cutter {
     return make("label", {}, make("span", {}, side), input);
   }
 
-  /** A box is not begun before the picture is there: until then nobody sees what it is drawn over, and the stage may change its shape. */
+  /**
+   * A box is not begun before the picture is there: until then nobody sees what it is drawn over, and the stage may change its shape.
+   * One pointer draws it; other fingers and buttons do nothing meanwhile.
+   */
   #begin(event, stage) {
     event.preventDefault();
-    if (stage.ariaBusy) return;
+    if (stage.ariaBusy || event.button !== 0 || this.#pointer !== null) return;
+    this.#pointer = event.pointerId;
     stage.setPointerCapture(event.pointerId);
     this.#from = placeOf(event, stage);
   }

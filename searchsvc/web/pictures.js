@@ -56,7 +56,7 @@ export class QueryPictures {
 
   #paste(event) {
     const pasted = [...(event.clipboardData?.files ?? [])].filter((file) => file.type.startsWith("image/"));
-    if (!pasted.length) return;
+    if (!pasted.length || document.querySelector("dialog[open]")) return;
     event.preventDefault();
     this.take(pasted);
   }
