@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -51,8 +52,8 @@ PRAGMA user_version = 1;
 _PAGE = 1000
 
 
-class JournalTaken(Exception):
-    """Another backfill has the journal open, or it is that of another source; the message says which."""
+class UnusableJournal(Exception):
+    """Another backfill has the journal open, it is that of another source, it is damaged, or its disk is full; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +84,16 @@ class Parked:
 
 
 class Journal:
-    """A context manager. One process has it at a time; the system gives it back when that one dies. Raises JournalTaken."""
+    """A context manager. One process has it at a time; the system gives it back when that one dies. Raises UnusableJournal."""
 
     def __init__(self, path: Path, identity: str) -> None:
         self.path = path
         self._identity = identity.encode(errors="backslashreplace").decode()  # a folder's name may be no UTF-8
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._sql = sqlite3.connect(path, timeout=0.5, isolation_level=None)
+        try:
+            self._sql = sqlite3.connect(path, timeout=0.5, isolation_level=None)
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
         self._begun_at = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -97,13 +101,18 @@ class Journal:
             self._open()
         except BaseException as error:
             self._sql.close()
-            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in {
-                sqlite3.SQLITE_BUSY,
-                sqlite3.SQLITE_LOCKED,
-            }:
-                raise JournalTaken(f"another backfill is under way with {self.path}") from None
+            if isinstance(error, sqlite3.Error):
+                raise self._unusable(error) from None
             raise
         return self
+
+    def _unusable(self, error: sqlite3.Error) -> UnusableJournal:
+        if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in {
+            sqlite3.SQLITE_BUSY,
+            sqlite3.SQLITE_LOCKED,
+        }:
+            return UnusableJournal(f"another backfill is under way with {self.path}")
+        return UnusableJournal(f"{self.path}: {error}")
 
     def _open(self) -> None:
         self._sql.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -119,11 +128,14 @@ class Journal:
         (known,) = self._sql.execute("SELECT identity FROM source").fetchone()
         self._sql.execute("COMMIT")
         if known != self._identity:
-            raise JournalTaken(f"{self.path} is of {known}; begin anew with another --state")
+            raise UnusableJournal(f"{self.path} is of {known}; begin anew with another --state")
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._sql.execute("UPDATE source SET spent_s = spent_s + ?", (time.monotonic() - self._begun_at,))
+        with suppress(sqlite3.Error):  # how long it took may be lost
+            self._sql.execute("UPDATE source SET spent_s = spent_s + ?", (time.monotonic() - self._begun_at,))
         self._sql.close()
+        if isinstance(error, sqlite3.Error):
+            raise self._unusable(error) from error
 
     # --- the source
 
@@ -271,7 +283,12 @@ class _Transaction:
         self._sql.execute("BEGIN IMMEDIATE")
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._sql.execute("COMMIT" if kind is None else "ROLLBACK")
+        try:
+            if kind is None:
+                self._sql.execute("COMMIT")
+        finally:
+            if self._sql.in_transaction:  # SQLite has rolled back by itself where the disk is full
+                self._sql.execute("ROLLBACK")
 
 
 def _stored(number: int, row: Row, now: float) -> tuple[object, ...]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from imagesearch.backfill.following import Follower
-from imagesearch.backfill.journal import Journal, JournalTaken
+from imagesearch.backfill.journal import Journal, UnusableJournal
 from imagesearch.backfill.places import source_of
 from imagesearch.backfill.reporting import Report
 from imagesearch.backfill.rows import Kind, Naming, Row, Source, UnreadableSource, is_text
@@ -28,7 +28,6 @@ from imagesearch.command.exits import Exit, UsageError
 from imagesearch.command.remembered import state_home
 from imagesearch.command.reported import tell
 from imagesearch.command.screen import Screen
-from imagesearch.errors import ImageSearchError
 from imagesearch.steps import Retrying
 
 _TOLD_EVERY_S = 10.0
@@ -79,7 +78,7 @@ class Backfill:
         try:
             source = source_of(self.source, Naming(self.folder.strip("/"), self.watched))
             return self._dry(source, screen) if self.dry_run else self._wet(source, client.url, screen)
-        except (UnreadableSource, JournalTaken) as error:
+        except (UnreadableSource, UnusableJournal) as error:
             raise UsageError(str(error)) from None
 
     def _wet(self, source: Source, url: str, screen: Screen) -> Exit:
@@ -91,7 +90,7 @@ class Backfill:
             try:
                 asyncio.run(self._brought(source, journal, url, screen))
                 ended = None
-            except (ImageSearchError, UnreadableSource) as error:
+            except Exception as error:
                 ended = f"It ended early: {error}"
                 raise
             finally:

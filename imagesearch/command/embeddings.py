@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from imagesearch.backfill.journal import JournalTaken
+from imagesearch.backfill.journal import UnusableJournal
 from imagesearch.backfill.rows import UnreadableSource
 from imagesearch.client import Client
 from imagesearch.command.exits import Exit, UsageError
@@ -76,7 +76,7 @@ class Embeddings:
             )
             try:
                 return importing.run(client, screen)
-            except (UnreadableSource, JournalTaken) as error:
+            except (UnreadableSource, UnusableJournal) as error:
                 raise UsageError(str(error)) from None
         try:
             if self.complete:

@@ -16,12 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from core.schemas import Space
 from imagesearch.backfill.journal import Journal
 from imagesearch.backfill.reporting import Report
-from imagesearch.backfill.rows import UnreadableSource
 from imagesearch.client import AsyncClient, Client
 from imagesearch.command.exits import Exit, UsageError
 from imagesearch.command.reported import tell
 from imagesearch.command.screen import Screen
-from imagesearch.errors import ImageSearchError
 from imagesearch.importing.running import Import, Options
 from imagesearch.importing.sources import Reading, Vectors, vector_files
 from imagesearch.steps import Retrying
@@ -63,7 +61,7 @@ class Importing:
         )
 
     def run(self, client: Client, screen: Screen) -> Exit:
-        """Raises UnreadableSource, JournalTaken, UsageError."""
+        """Raises UnreadableSource, UnusableJournal, UsageError."""
         if not 1 <= self.checks <= 32 or self.at_once < 1:
             raise UsageError("--checks takes 1 to 32, --at-once 1 and more")
         reading = Reading(
@@ -78,7 +76,7 @@ class Importing:
             try:
                 asyncio.run(self._brought(source, journal, client.url, screen))
                 ended = None
-            except (ImageSearchError, UnreadableSource) as error:
+            except Exception as error:
                 ended = f"It ended early: {error}"
                 raise
             finally:
