@@ -7,15 +7,19 @@ the number and types of its columns, its JSON, its times.
 from __future__ import annotations
 
 import json
+import math
+import re
 import sqlite3
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
+
+from core.schemas import CONTENT_HASH_PATTERN
 
 _FIRST = "feedback_id, jti, rating, image_id, segment, search_id, query, model, shown, created_at"
 _TODAY = (
@@ -25,14 +29,28 @@ _TODAY = (
 _SHAPES: dict[int, tuple[str, ...]] = {len(shape.split(", ")): tuple(shape.split(", ")) for shape in (_FIRST, _TODAY)}
 """Columns of a row by their number: those of each schema that was released."""
 
+_PICTURE = re.compile(CONTENT_HASH_PATTERN)
 _PAGE_SIZES = tuple(2**n for n in range(9, 17))
 _LEAF_OF_TABLE = 13
 _WAL_HEADER, _FRAME_HEADER = 32, 24
 _WAL_MAGIC = b"\x37\x7f\x06"
+_LENGTH_ERROR = 0.01
 _WIDTHS = (0, 1, 2, 3, 4, 6, 8)
 
 Value = int | float | str | bytes | None
 Row = dict[str, Value]
+
+
+_BESIDE: Mapping[str, Callable[[Any], bool]] = {
+    "segment": lambda value: value is None or isinstance(value, int),
+    "model_name": lambda value: value is None or isinstance(value, str),
+    "scores": lambda value: isinstance(value, str) and _are_numbers(json.loads(value)),
+    "first_rank": lambda value: isinstance(value, int) and value >= 1,
+    "client": lambda value: value is None or isinstance(value, str),
+    "rotation": lambda value: isinstance(value, int | float) and math.isfinite(value),
+    "query_vector": lambda value: value is None or (isinstance(value, bytes) and _is_vector(value)),
+}
+"""Columns without which a rating is one all the same, and whether what they hold is whole."""
 
 
 def rescue(folder: Path, connection: sqlite3.Connection) -> str:
@@ -122,7 +140,7 @@ def _row(page: bytes, at: int, images: _Images) -> Row | None:
     row = dict(zip(names, values, strict=True))
     if "sequence" in row:
         row["sequence"] = rowid  # an INTEGER PRIMARY KEY is stored as the row's number
-    return row if _is_rating(row) else None
+    return {name: value for name, value in row.items() if _is_whole(name, value)} if _is_rating(row) else None
 
 
 def _payload(page: bytes, at: int, length: int, images: _Images) -> bytes:
@@ -196,7 +214,31 @@ def _is_rating(row: Row) -> bool:
         return False
     rating = row["rating"]
     texts = all(_text(row, name) for name in ("jti", "search_id", "model"))
-    return texts and isinstance(rating, int) and 1 <= rating <= 10 and isinstance(shown, list) and isinstance(query, dict)
+    pictures = (
+        isinstance(shown, list) and all(map(_is_picture, shown)) and (row["image_id"] is None or _is_picture(row["image_id"]))
+    )
+    return texts and isinstance(rating, int) and 1 <= rating <= 10 and pictures and isinstance(query, dict)
+
+
+def _is_picture(image_id: object) -> bool:
+    return isinstance(image_id, str) and _PICTURE.fullmatch(image_id) is not None
+
+
+def _is_whole(name: str, value: Value) -> bool:
+    """Whether this column of a rating can be read again."""
+    try:
+        return name not in _BESIDE or _BESIDE[name](value)
+    except ValueError:
+        return False
+
+
+def _are_numbers(scores: object) -> bool:
+    return isinstance(scores, list) and all(isinstance(score, int | float) and math.isfinite(score) for score in scores)
+
+
+def _is_vector(stored: bytes) -> bool:
+    """Of length 1, as every query has it: another one would seem near to what it is not."""
+    return len(stored) % 4 == 0 and abs(math.hypot(*struct.unpack(f"<{len(stored) // 4}f", stored)) - 1) < _LENGTH_ERROR
 
 
 def _text(row: Row, name: str) -> str:

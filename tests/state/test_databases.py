@@ -19,10 +19,11 @@ import pytest
 
 from core import damage
 from core.databases import KeptDatabase, NewerRelease, migrate
-from core.schemas import StatePart
+from core.schemas import StatePart, Vector
 from searchsvc.feedback import FeedbackStore, Rating
+from searchsvc.feedback_export import record_of
 from searchsvc.feedback_file import FileFeedback
-from searchsvc.feedback_rescue import readable
+from searchsvc.feedback_rescue import readable, rescue
 from searchsvc.feedback_schema import _STEPS as FEEDBACK_STEPS
 from searchsvc.feedback_schema import FEEDBACK_NAME, FeedbackFile
 from tests.state.damage import HARMS
@@ -35,7 +36,8 @@ SEED = int(os.environ.get("DAMAGE_SEED", "20261121"))
 def rating(n: int) -> Rating:
     """Every seventh is longer than a page, so that it goes on in others."""
     shown = [f"{n:064x}"] * (120 if n % 7 == 0 else 3)
-    vector = np.random.default_rng(n).normal(size=512).astype(np.float32)
+    numbers = np.random.default_rng(n).normal(size=512)
+    vector: Vector = (numbers / np.linalg.norm(numbers)).astype(np.float32)
     return Rating(
         jti=f"token {n}",
         rating=n % 10 + 1,
@@ -216,6 +218,48 @@ async def test_what_is_read_raw_out_of_a_whole_file_is_what_sqlite_reads(closed_
             connection.row_factory = sqlite3.Row
             rows = {row["jti"]: dict(row) for row in connection.execute("SELECT * FROM feedback")}
         assert found == rows
+
+
+@pytest.mark.parametrize(
+    ("column", "damaged"),
+    [
+        ("segment", b""),
+        ("model_name", b""),
+        ("scores", "[0.25, 0.?5]"),
+        ("scores", '["far"]'),
+        ("scores", None),
+        ("first_rank", 0),
+        ("first_rank", "first"),
+        ("client", b"\xff"),
+        ("rotation", "far"),
+        ("query_vector", b"12345"),
+        ("query_vector", np.full(512, 1e30, dtype="<f4").tobytes()),
+        ("query_vector", np.full(512, np.nan, dtype="<f4").tobytes()),
+    ],
+)
+async def test_a_rating_is_rescued_without_what_is_damaged_beside_it(
+    closed_well: Path, tmp_path: Path, column: str, damaged: object
+) -> None:
+    """Its token stays spent, and what is left of it hides no others from who reads them."""
+    aside = tmp_path / "aside"
+    aside.mkdir()
+    with closing(sqlite3.connect(aside / FEEDBACK_NAME)) as loose:  # in a table that takes anything, as damage does
+        schema = FEEDBACK_STEPS[1].partition(") STRICT")[0].replace("judged", "feedback").replace("NOT NULL", "")
+        loose.execute(f"{schema})")
+        loose.execute(f"ATTACH '{closed_well / FEEDBACK_NAME}' AS whole")
+        loose.execute("INSERT INTO feedback SELECT * FROM whole.feedback WHERE sequence <= 9")
+        loose.execute(f"UPDATE feedback SET {column} = ? WHERE sequence = 4", (damaged,))  # noqa: S608 - our own words
+        loose.commit()
+    file = FeedbackFile(tmp_path / FEEDBACK_NAME)
+    connection = file.open()
+    rescue(aside, connection)
+    file.close(connection)
+    assert await stored(tmp_path / FEEDBACK_NAME) == expected(range(9))
+    async with FeedbackStore(FileFeedback(tmp_path / FEEDBACK_NAME)) as store:
+        read = [kept async for page in store.pages() for kept in page]
+    assert len([record_of(kept) for kept in read]) == 9
+    lengths = [np.linalg.norm(kept.rating.query_vector) for kept in read if kept.rating.query_vector is not None]
+    assert np.allclose(lengths, 1)
 
 
 async def test_a_second_service_on_the_same_file_neither_looks_for_damage_nor_seals_it(tmp_path: Path) -> None:
