@@ -43,8 +43,8 @@ class Manifest(BaseModel):
 
 
 def record_of(folder: Path) -> dict[str, FileRecord]:
-    """All files in a folder."""
-    found = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    """All files in a folder, but for the manifest."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
     return {to_text(str(path.relative_to(folder))): _record(path) for path in found}
 
 

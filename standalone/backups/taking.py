@@ -94,13 +94,17 @@ async def _vectors(settings: FolderSettings, target: Path) -> tuple[str, dict[st
 
 
 def _pictures(source: Path, target: Path) -> int:
-    """Regular files, hidden ones left out; links are not followed."""
+    """Regular files, hidden ones left out; links are not followed. What is removed meanwhile is left out as well."""
     count = 0
     target.mkdir(mode=0o700)
     for path in sorted(source.rglob("*")):
         if path.is_file() and not path.is_symlink() and not any(part.startswith(".") for part in path.relative_to(source).parts):
             copied = target / path.relative_to(source)
             copied.parent.mkdir(parents=True, exist_ok=True)
-            files.copy_sparse(path, copied)
-            count += 1
+            try:
+                files.copy_sparse(path, copied)
+            except (FileNotFoundError, NotADirectoryError):
+                copied.unlink(missing_ok=True)
+            else:
+                count += 1
     return count

@@ -176,6 +176,26 @@ async def test_pictures_come_back_where_they_are_missing_and_none_is_overwritten
     assert (kept.read_bytes(), lost.read_bytes()) == (b"another one by now", content)
 
 
+async def test_a_picture_that_goes_while_it_is_copied_costs_no_backup_and_any_name_may_come_back(
+    house: RealHouse, ram: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, gone = files.copy_sparse, [path for path in sorted(house.images.rglob("*.jpg")) if path.parent.name == "folder 1"]
+    (house.images / "folder 0" / MANIFEST).write_text("a catalogue")
+
+    def going(source: Path, target: Path) -> None:
+        if source in gone:
+            source.unlink()
+        copy(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "copy_sparse", going)
+        manifest = await take(settings_of(house), ram / "second", pictures=True)
+    assert manifest.pictures == 6 + 1 - len(gone)
+    (house.images / "folder 0" / MANIFEST).unlink()
+    await restore(settings_of(house), ram / "second", pictures=True)
+    assert (house.images / "folder 0" / MANIFEST).read_text() == "a catalogue"
+
+
 async def test_what_was_there_before_is_kept_aside(house: RealHouse, ram: Path) -> None:
     async with FeedbackStore(FileFeedback(house.state / FEEDBACK_NAME)) as feedback:
         await feedback.add(rating(2))
