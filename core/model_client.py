@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Sequence
-from json import JSONDecodeError
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -30,6 +30,22 @@ AnswerT = TypeVar("AnswerT", bound=BaseModel)
 _CONNECT_TIMEOUT_S = 3.0
 _INFO_TIMEOUT_S = 5.0
 _HEALTH_TIMEOUT_S = 2.0
+_LONGEST_RETRY_AFTER_S = 3600.0
+
+_GATEWAY_STATUSES = (502, 503, 504)
+"""With which a proxy tells that the service is away, and nothing of what it was asked."""
+
+_OF_ANOTHER_VERSION = {"extra_forbidden", "missing"}
+"""What pydantic finds in an answer that has other fields than ours."""
+
+_PLAIN_PICTURE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAGUlEQVR42mNsaGhgIAUwMZAIRjWMahg6GgDJTAGg54KQ4AAAAABJRU5ErkJggg=="
+)
+"""Grey, of 16 x 16 pixels."""
+
+
+class UnreadableAnswer(ModelUnreachable):
+    """An answer came that cannot be read. Whether that is so of every answer, it does not tell."""
 
 
 class ModelClient:
@@ -91,8 +107,24 @@ class ModelClient:
         query = {"segments": segments.value, "priority": priority.value, **_of(fingerprint)}
         if region is not None:
             query["region"] = ",".join(map(repr, region))
+        try:
+            return await self._analysis(image, query)
+        except UnreadableAnswer as error:
+            if priority is Priority.INGEST and await self._can_read_others(query):
+                raise ModelCrashed(f"{error}; of another picture it answers well") from None
+            raise
+
+    async def _analysis(self, image: bytes, query: dict[str, str]) -> ImageAnalysis:
         headers = {"Content-Type": "application/octet-stream"}
         return await self._call("POST", "/v1/analyse", ImageAnalysis, body=image, query=query, headers=headers)
+
+    async def _can_read_others(self, query: dict[str, str]) -> bool:
+        """Whether the analysis of another picture comes well: one that nobody can read would keep all others waiting for ever."""
+        try:
+            await self._analysis(_PLAIN_PICTURE, {name: value for name, value in query.items() if name != "region"})
+        except ImageSearchError:
+            return False
+        return True
 
     async def _call(
         self,
@@ -124,8 +156,10 @@ class ModelClient:
             raise ModelUnreachable("the model service cannot be reached") from None
         except (aiohttp.ClientError, TimeoutError):
             raise ModelCrashed("the model service broke off while it worked on this") from None
-        except ValidationError:
-            raise ModelUnreachable("the model service answers something unintelligible: is it of another version?") from None
+        except ValidationError as error:
+            if any(one["type"] in _OF_ANOTHER_VERSION for one in error.errors(include_url=False, include_input=False)):
+                raise ModelUnreachable("the model service answers in other fields: is it of another version?") from None
+            raise UnreadableAnswer("the model service answers something unintelligible") from None
 
 
 def _of(fingerprint: str | None) -> dict[str, str]:
@@ -137,10 +171,10 @@ async def _error_of(answer: aiohttp.ClientResponse) -> ImageSearchError:
     try:
         problem: dict[str, Any] = await answer.json(content_type=None)
         code, detail = str(problem["code"]), str(problem["detail"])
-    except (JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+    except (ValueError, LookupError, RecursionError, TypeError):  # as of a body in `core.web.read_json`, or it has other fields
         code, detail = "", f"the model service answers {answer.status}"
         if answer.status != 429:  # which a proxy in between says of too many requests
-            return ModelUnreachable(detail)
+            return (ModelUnreachable if answer.status in _GATEWAY_STATUSES else UnreadableAnswer)(detail)
     if code in {reason.value for reason in Reason}:
         return ImageRejected(Reason(code), detail)
     if answer.status == 422:
@@ -148,7 +182,7 @@ async def _error_of(answer: aiohttp.ClientResponse) -> ImageSearchError:
     if code == "internal_server_error":
         return ModelCrashed("the models failed on this input")
     given = answer.headers.get("Retry-After", "")
-    after_s = float(given) if given.isdecimal() else 5.0  # a proxy in between may send a date
+    after_s = min(float(given), _LONGEST_RETRY_AFTER_S) if given.isdecimal() else 5.0  # a proxy in between may send a date
     if answer.status == 429:
         return Overloaded(detail, retry_after_s=after_s)
     known = {"overloaded": Overloaded, "no_model": NoModel}
