@@ -18,7 +18,7 @@ from pathlib import Path
 
 import structlog
 
-from core.files import sync
+from core.files import sweep, sync, unfinished
 
 log = structlog.get_logger()
 
@@ -229,8 +229,9 @@ def _reachable(url: str, timeout_s: float) -> bool:
 
 
 def _download(url: str, target: Path) -> None:
-    """Complete or not at all. Raises OSError or ValueError."""
-    partial = target.with_name(f"{target.name}.part")
+    """Complete or not at all; others may share the folder, and fetch the same. Raises OSError or ValueError."""
+    sweep(target)
+    partial = unfinished(target)
     try:
         with urllib.request.urlopen(url, timeout=_STALL_S) as response, partial.open("wb") as file:  # noqa: S310 - https
             expected, copied = int(response.headers.get("Content-Length") or 0), 0

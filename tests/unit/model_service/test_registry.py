@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +130,46 @@ def test_the_segmenter_asked_for_comes_before_any_that_stands_in(models: Path) -
 
 
 @pytest.mark.parametrize("profile", ["clip", "auto"])
+class _Assets(BaseHTTPRequestHandler):
+    """Weights, a piece at a time; a second caller finds a first one half way."""
+
+    pieces = tuple(bytes([n]) * 100_000 for n in range(10))
+    asked = threading.Semaphore(0)
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(sum(map(len, self.pieces))))
+        self.end_headers()
+        for n, piece in enumerate(self.pieces):
+            self.wfile.write(piece)
+            if n == 4:
+                self.asked.release()
+                time.sleep(0.5)
+
+    def log_message(self, *_: object) -> None:
+        return None
+
+
+def test_two_who_share_a_folder_may_fetch_the_same_at_once(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Assets) as server, ThreadPoolExecutor(3) as threads:
+        threads.submit(server.serve_forever)
+        try:
+            monkeypatch.setattr("model_service.weights.ULTRALYTICS_ASSETS", f"http://127.0.0.1:{server.server_port}")
+            weights = Weights(models, hub_timeout_s=5)
+            first = threads.submit(weights.segmenter, "yoloe-26s-seg-pf.pt")
+            assert _Assets.asked.acquire(timeout=10)
+            second = threads.submit(weights.segmenter, "yoloe-26s-seg-pf.pt")
+            assert first.result(30) == second.result(30)
+        finally:
+            server.shutdown()
+    (fetched,) = models.iterdir()
+    assert fetched.read_bytes() == b"".join(_Assets.pieces)
+
+
 def test_without_weights_and_hub_it_fails_soon_and_says_what_to_do(
     profile: str, settings: Callable[..., ModelSettings], no_starter: Path
 ) -> None:
