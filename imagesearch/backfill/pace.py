@@ -75,4 +75,4 @@ class Pace:
             self._refusals += 1
             self._eased_at = now
         pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(self._refusals - 1, 16)) * random.uniform(0.5, 1.0)  # noqa: S311
-        self._not_before = max(self._not_before, now + max(pause_s, error.retry_after_s or 0.0))
+        self._not_before = max(self._not_before, now + max(pause_s, min(error.retry_after_s or 0.0, self._patience_s)))

@@ -121,3 +121,16 @@ async def test_questions_of_one_moment_are_asked_together_and_an_error_is_theirs
     assert [type(one) for one in told] == [Unavailable, Unavailable]
     assert await asking.is_known("a")
     assert rounds == [["a", "b"], ["c", "d"], ["a"]]
+
+
+@pytest.mark.parametrize("retry_after_s", [1e9, float("inf")])
+async def test_patience_ends_however_late_it_is_told_to_ask_again(now: list[float], retry_after_s: float) -> None:
+    pace = Pace(most=8, rate=None, patience_s=60, clock=lambda: now[0])
+    began_at = now[0]
+
+    async def refuse() -> None:
+        raise busy(retry_after_s=retry_after_s)
+
+    with pytest.raises(OutOfPatience, match="busy"):
+        await patiently(pace, refuse)
+    assert 60 < now[0] - began_at <= 2 * 60
