@@ -66,7 +66,7 @@ def _below(root: Path, folder: str) -> Iterator[LocalPicture]:
         folders[:] = sorted(inner for inner in folders if not inner.startswith("."))
         inner_folder = PurePosixPath(folder, name, Path(here).relative_to(root).as_posix())
         for file in sorted(files):
-            if is_named_like_a_picture(file):
+            if is_named_like_a_picture(file) and not Path(here, file).is_fifo():  # which nobody may ever write into
                 yield LocalPicture(Path(here, file), printable(str(inner_folder)))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import stat
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from imagesearch.backfill.places import bucket_store
-from imagesearch.backfill.rows import Kind, Row
+from imagesearch.backfill.rows import Kind, Row, UnreadableSource
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -35,17 +37,18 @@ class Fetcher:
     """An async context manager."""
 
     def __init__(self) -> None:
-        self._http = httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=True)
+        self._http: httpx.AsyncClient | None = None
         self._stores = cache(bucket_store)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self._http.aclose()
+        if self._http is not None:
+            await self._http.aclose()
 
     async def fetch(self, row: Row) -> tuple[bytes, str]:
-        """Bytes and their SHA-256. Raises Unfetchable, and so where they are not those of the row's `sha256`."""
+        """Bytes and their SHA-256. Raises Unfetchable, also where they are not those of the row's `sha256`; UnreadableSource."""
         content = await self._content(row)
         image_id = await asyncio.to_thread(lambda: hashlib.sha256(content).hexdigest())
         if row.sha256 not in {None, image_id}:
@@ -62,10 +65,19 @@ class Fetcher:
                 parts = urlsplit(row.place)
                 return await _object(self._stores(parts.netloc), row.place.removeprefix(f"s3://{parts.netloc}/"))
 
+    def _connections(self) -> httpx.AsyncClient:
+        """Made for the first address: files and buckets need no proxy that the environment names, and nothing from it to be read."""
+        if self._http is None:
+            try:
+                self._http = httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=True)
+            except (ImportError, ValueError) as error:
+                raise UnreadableSource(f"the proxy that the environment names does not serve: {error}") from None
+        return self._http
+
     async def _download(self, url: str) -> bytes:
         received = bytearray()
         try:
-            async with self._http.stream("GET", url) as answer:
+            async with self._connections().stream("GET", url) as answer:
                 if not answer.is_success:
                     passes = answer.status_code in {408, 425, 429} or answer.status_code >= 500
                     raise Unfetchable(f"http_{answer.status_code}", answer.reason_phrase, passes=passes)
@@ -81,7 +93,9 @@ class Fetcher:
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise Unfetchable("unreadable", "no regular file", passes=False)
             content = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
         raise Unfetchable("missing", "there is no such file", passes=False) from None
@@ -91,6 +105,11 @@ def _read(path: Path) -> bytes:
         raise Unfetchable("bad_row", "path: cannot be a file's name", passes=False) from None
     _check_size(len(content))
     return content
+
+
+def _at_once(name: str, flags: int) -> int:
+    """To open a pipe would else wait for somebody who writes into it."""
+    return os.open(name, flags | os.O_NONBLOCK)
 
 
 async def _object(store: S3Store, key: str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -275,6 +276,7 @@ async def test_a_folder_is_added_with_its_own_name_its_folders_and_without_what_
     world: World, call: Caller, tmp_path: Path
 ) -> None:
     photos = _photos(tmp_path)
+    os.mkfifo(photos / "pipe.png")
     told: list[Progress] = []
     added = await call("add", photos, folder="from-phone", on_progress=told.append)
     kept = sorted(path.relative_to(world.images).as_posix() for path in world.images.rglob("*") if path.is_file())
