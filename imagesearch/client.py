@@ -8,12 +8,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from functools import wraps
 from ipaddress import ip_address
+from threading import TIMEOUT_MAX
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
-from urllib.parse import urlsplit
 
 import httpx
 
+from imagesearch.errors import Refused
 from imagesearch.operations import Operations
 from imagesearch.steps import Pause, Retrying, Send, Steps, Work
 from searchsvc.search_schema import SearchAnswer
@@ -30,17 +31,29 @@ class _Connection:
 
     def __init__(self, url: str | None, api_key: str | None, timeout_s: float, retrying: Retrying | None) -> None:
         self.url = (url or os.environ.get("IMAGESEARCH_URL") or DEFAULT_URL).rstrip("/")
-        parts = urlsplit(self.url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError(f"not the address of a service, such as {DEFAULT_URL}: {self.url}")
+        address = _address(self.url)
         key = api_key or os.environ.get("IMAGESEARCH_API_KEY")
+        if key and not (key.isascii() and key.isprintable()):
+            raise ValueError("the API key holds what no header can, such as the end of a line")
+        if not 0 < timeout_s <= TIMEOUT_MAX:
+            raise ValueError(f"timeout_s is no time to wait: {timeout_s}")
         self.headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_TIMEOUT_S))
-        self.trust_env = not _is_loopback(parts.hostname)
+        self.trust_env = not _is_loopback(address.host)
         """A proxy that the environment names cannot reach this machine's loopback."""
-        self.over_tls = parts.scheme == "https"
+        self.over_tls = address.scheme == "https"
         """Over plain HTTP no certificate is looked at, and to read those of all authorities takes longer than a search."""
         self.operations = Operations(retrying or Retrying())
+
+
+def _address(url: str) -> httpx.URL:
+    try:
+        address = httpx.URL(url)
+    except httpx.InvalidURL:
+        address = httpx.URL()
+    if address.scheme not in {"http", "https"} or not address.host:
+        raise ValueError(f"not the address of a service, such as {DEFAULT_URL}: {url}")
+    return address
 
 
 def _is_loopback(host: str) -> bool:
@@ -74,7 +87,7 @@ class Client:
     def __init__(
         self, url: str | None = None, *, api_key: str | None = None, timeout_s: float = 60.0, retrying: Retrying | None = None
     ) -> None:
-        """`url` and `api_key` default to IMAGESEARCH_URL and IMAGESEARCH_API_KEY. Raises ValueError for an address that is none.
+        """`url` and `api_key` default to IMAGESEARCH_URL and IMAGESEARCH_API_KEY. Raises ValueError for an address, a key or a time that is none.
 
         `timeout_s` bounds each wait for the service: for a connection (5 s at most), for the next bytes, for taking them.
         """
@@ -152,7 +165,7 @@ class Client:
             case Send():
                 try:
                     return self._http.send(_request(self._http, step))
-                except httpx.HTTPError as error:
+                except (httpx.HTTPError, Refused) as error:
                     return error
 
 
@@ -237,11 +250,19 @@ class AsyncClient:
             case Send():
                 try:
                     return await self._http.send(_request(self._http, step))
-                except httpx.HTTPError as error:
+                except (httpx.HTTPError, Refused) as error:
                     return error
 
 
 def _request(http: httpx.Client | httpx.AsyncClient, step: Send) -> httpx.Request:
+    """Raises Refused for what cannot be written: text that is no Unicode, a number that is none."""
+    try:
+        return _built(http, step)
+    except ValueError as error:
+        raise Refused(f"this cannot be sent: {error}") from None
+
+
+def _built(http: httpx.Client | httpx.AsyncClient, step: Send) -> httpx.Request:
     headers = {"Accept": step.accept}
     if not step.files:
         return http.build_request(step.method, step.path, params=step.query or None, json=step.json, headers=headers)

@@ -101,6 +101,8 @@ def _without_document(answer: httpx.Response) -> ImageSearchError:
     if status == 429 or status >= 500:
         after_s = retry_after_s(answer.headers.get("Retry-After"))
         return Unavailable(f"the service answers {status} {answer.reason_phrase}", status=status, retry_after_s=after_s)
+    if status == 413:  # which is about this request, whoever says it
+        return Refused("larger than what is let through on the way to the service", code="too_many_bytes", status=status)
     return Unintelligible(f"{answer.request.url} answers {status}, and not as an image search does", status=status)
 
 
@@ -112,6 +114,6 @@ def retry_after_s(given: str | None) -> float | None:
         return float(given)
     try:
         at = parsedate_to_datetime(given)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return float(max(0, ceil((at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())))

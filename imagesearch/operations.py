@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import partial
 from os import PathLike
 from typing import Literal, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -277,7 +278,7 @@ class Operations:
 
 
 def _image(image_id: str) -> str:
-    return f"{API}/images/{image_id}"
+    return f"{API}/images/{quote(image_id, safe='')}"
 
 
 def _not_understood(answer: httpx.Response) -> Unintelligible:

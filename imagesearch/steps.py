@@ -13,14 +13,14 @@ from typing import Any, TypeVar
 
 import httpx
 
-from imagesearch.errors import ImageSearchError, Unavailable, Unintelligible, Unreachable, error_of
+from imagesearch.errors import ImageSearchError, Refused, Unavailable, Unintelligible, Unreachable, error_of
 
 ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """A request; its outcome is a response, or what httpx raised."""
+    """A request; its outcome is a response, what httpx raised, or Refused where it cannot even be written."""
 
     method: str
     path: str
@@ -65,7 +65,7 @@ class Retrying:
         """How long to wait after this attempt (from 1); None when the error is to be raised."""
         if attempt >= self.attempts or error.status not in {429, 503} or error.code == "no_model":
             return None
-        backed_off_s = self.first_pause_s * 2 ** (attempt - 1) * random.uniform(0.75, 1.25)  # noqa: S311 - spreads callers out
+        backed_off_s = self.first_pause_s * 2 ** min(attempt - 1, 64) * random.uniform(0.75, 1.25)  # noqa: S311 - spreads callers out
         pause_s = max(error.retry_after_s or 0.0, min(backed_off_s, self.longest_pause_s))
         return None if pause_s > self.longest_pause_s else pause_s
 
@@ -77,7 +77,9 @@ def exchange(request: Send, retrying: Retrying) -> Steps[httpx.Response]:
     """
     attempt = 1
     while True:
-        outcome: httpx.Response | httpx.HTTPError = yield request
+        outcome: httpx.Response | httpx.HTTPError | Refused = yield request
+        if isinstance(outcome, Refused):
+            raise outcome
         if isinstance(outcome, httpx.HTTPError):
             raise _unreachable(outcome) from outcome
         if outcome.is_success:

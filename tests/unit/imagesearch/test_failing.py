@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from imagesearch import AsyncClient, Client, Refused, Retrying, Unavailable, Unintelligible, Unreachable
+from imagesearch import AsyncClient, Client, NotFound, Refused, Retrying, Unavailable, Unintelligible, Unreachable
 from tests.tls import self_signed
 from tests.unit.imagesearch.conftest import MakeCaller, Stub, document, problem, text
 
@@ -65,7 +65,10 @@ async def test_retry_after_may_be_a_date(make_caller: MakeCaller, stub: Stub) ->
     assert len(stub.asked) == 1, "a pause beyond the longest is the caller's to decide on"
 
 
-@pytest.mark.parametrize("retry_after", ["soon", "-1", "1.5", "99999999999999999999 foo"])
+@pytest.mark.parametrize(
+    "retry_after",
+    ["soon", "-1", "1.5", "99999999999999999999 foo", "Sun, 22 Nov 99999999999 10:00:00 GMT", "1 Nov 2026 10:00:00 +99999999999"],
+)
 async def test_a_retry_after_that_means_nothing_is_passed_over(make_caller: MakeCaller, stub: Stub, retry_after: str) -> None:
     stub.answers = [problem(503, retry_after=retry_after), document(STATUS)]
     assert await make_caller(stub.url, retrying=QUICK)("status")
@@ -194,3 +197,65 @@ async def test_over_tls_a_certificate_that_nobody_vouches_for_is_refused(make_ca
         assert "CERTIFICATE_VERIFY_FAILED" in str(refused.value.__cause__)
     finally:
         await server.close()
+
+
+@pytest.mark.parametrize("asked", [{"text": "\udcff"}, {"text": "x", "min_score": float("nan")}, {"folder": "\udcff"}])
+async def test_what_cannot_be_said_in_a_request_is_refused_here(
+    make_caller: MakeCaller, stub: Stub, asked: dict[str, Any]
+) -> None:
+    stub.answers = [document({})]
+    operation, given = ("upload", (b"x",)) if "folder" in asked else ("search", ())
+    with pytest.raises(Refused, match="cannot be sent"):
+        await make_caller(stub.url)(operation, *given, **asked)
+    assert not stub.asked
+
+
+async def test_a_file_whose_folder_cannot_be_said_fails_and_the_rest_goes_on(
+    make_caller: MakeCaller, stub: Stub, tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    [added] = await make_caller(stub.url)("add", tmp_path / "a.png", folder="\udcff")
+    assert added.failed
+
+
+async def test_an_image_is_asked_for_by_its_name_whatever_that_holds(make_caller: MakeCaller, stub: Stub) -> None:
+    stub.answers = [problem(404, "not_found")]
+    for name in ("a/b?c#d", "a\tb", "é"):
+        with pytest.raises(NotFound):
+            await make_caller(stub.url)("delete", name)
+    assert [path for _, path, _ in stub.asked] == [f"/api/v1/images/{name}" for name in ("a%2Fb%3Fc%23d", "a%09b", "%C3%A9")]
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"url": "http://host:abc"}, "address"),
+        ({"url": "http://\udcff"}, "address"),
+        ({"url": "http://host", "api_key": "secret\n"}, "API key"),
+        ({"url": "http://host", "api_key": "schl\u00fcssel"}, "API key"),
+        ({"url": "http://host", "timeout_s": -1.0}, "timeout_s"),
+        ({"url": "http://host", "timeout_s": float("nan")}, "timeout_s"),
+        ({"url": "http://host", "timeout_s": 1e12}, "timeout_s"),
+    ],
+)
+def test_what_no_client_can_be_made_of_is_told_at_once(kind: Any, given: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says) as told:
+        kind(**given)
+    assert not {"secret", "schl"} & set(str(told.value).split())
+
+
+def test_pauses_stay_numbers_however_often_it_is_tried() -> None:
+    pause_s = Retrying(attempts=10_000).pause_s(5000, Unavailable("busy", status=503))
+    assert pause_s is not None
+    assert pause_s <= 30
+
+
+async def test_a_proxy_that_finds_a_picture_too_large_is_about_that_picture(
+    make_caller: MakeCaller, stub: Stub, tmp_path: Path
+) -> None:
+    stub.answers = [text("<html>Request Entity Too Large", status=413), document({"image_id": "a" * 64, "status_url": "/"})]
+    for name in ("large.png", "small.png"):
+        (tmp_path / name).write_bytes(b"x")
+    large, small = await make_caller(stub.url)("add", [tmp_path / "large.png", tmp_path / "small.png"])
+    assert (large.failed, large.reason, small.failed) == (True, "too_many_bytes", False)
