@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
@@ -215,8 +216,10 @@ class DecodingProcesses:
             closed = self._closed
             self._children.add(child)
             if self._tender is None and not closed:
-                self._tender = threading.Thread(target=self._tend, name="decoders", daemon=True)
-                self._tender.start()
+                tender = threading.Thread(target=self._tend, name="decoders", daemon=True)
+                with suppress(RuntimeError):  # no thread is to be had: whoever starts the next process tries again
+                    tender.start()
+                    self._tender = tender
         if closed:
             child.kill()
         return child

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -341,6 +342,32 @@ def test_whoever_waits_for_a_picture_is_released_when_it_is_closed() -> None:
 def test_where_no_process_can_be_started_the_picture_is_not_to_blame() -> None:
     with DecodingProcesses(LIMITS, module="core.no_such_module") as decoder, pytest.raises(Unavailable):
         decoder.decode(png())
+    assert not decoder.pids
+
+
+def test_where_there_is_no_room_for_the_shared_memory_no_descriptor_stays() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with DecodingProcesses(LIMITS) as decoder:
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))
+        try:
+            for _ in range(3):
+                with pytest.raises(Unavailable):
+                    decoder.decode(png())
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+        assert decoder.decode(png()).facts.width == 40
+
+
+def test_where_no_thread_can_be_started_pictures_are_decoded_and_processes_end_with_the_rest() -> None:
+    with DecodingProcesses(LIMITS, idle_s=0.2) as decoder:
+        before = threading.stack_size(2**46)  # more than there are addresses
+        try:
+            assert decoder.decode(png()).facts.width == 40
+        finally:
+            threading.stack_size(before)
+        assert len(decoder.pids) == 1
     assert not decoder.pids
 
 
