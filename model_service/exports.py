@@ -15,6 +15,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -238,10 +239,10 @@ def read(folder: Path) -> Record | None:
     return record if whole and record.format == FORMAT else None
 
 
-def run_process(order: Order) -> None:
+def run_process(order: Order, *, longest_s: float = _LONGEST_EXPORT_S) -> None:
     """Ends with the child; its standard input is a pipe that only this process holds, so that the child ends with us too.
 
-    Raises OSError or SubprocessError.
+    Raises OSError or SubprocessError: also for a child that was ended, since it took longer than `longest_s`.
     """
     command = [sys.executable, "-m", "model_service.exporting", order.model_dump_json()]
     pipe = subprocess.PIPE
@@ -250,9 +251,15 @@ def run_process(order: Order) -> None:
         subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=complaints, text=True) as child,  # noqa: S603 - ours
     ):
         assert child.stdout is not None  # noqa: S101 - asked for above
-        for line in child.stdout:
-            _tell(line)
-        if code := child.wait(_LONGEST_EXPORT_S):
+        end = threading.Timer(longest_s, child.kill)
+        end.start()
+        try:
+            for line in child.stdout:
+                _tell(line)
+            code = child.wait()
+        finally:
+            end.cancel()
+        if code:
             complaints.seek(0)
             log.warning("export_died", code=code, detail=complaints.read()[-_TOLD_OF_A_DEATH:])
             raise subprocess.CalledProcessError(code, command[:3])

@@ -7,6 +7,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from core.decode import Pixels
 from core.files import sync, sync_tree
 from model_service.exporting import agreement, runtime_files
-from model_service.exports import RECORD, Agreement, Origin, Record, Wanted
+from model_service.exports import RECORD, Agreement, Origin, Record, Wanted, read
 from model_service.graphs import Graph, load, load_onnx, load_openvino
 from model_service.runtimes import Precision, Runtime
 from model_service.towers import normalised
@@ -199,15 +200,25 @@ class _Making:
         )
 
     def put(self, precision: Precision, record: Record, folder: Path | None) -> None:
-        """Write the record, then rename the folder into its place, or one with the record alone. Raises OSError."""
+        """Write the record, then rename the folder into its place, or one with the record alone. Raises OSError.
+
+        Others may share MODELS_DIR, and make the same: what is there already stays, since somebody may be about to load it.
+        """
         folder = folder or Path(tempfile.mkdtemp(dir=self._place))
         (folder / RECORD).write_text(record.model_dump_json(indent=2, exclude_none=True), encoding="utf-8")
         folder.chmod(0o755)
         sync_tree(folder)
         target = self._wanted.place(self._models_dir, precision)
-        if target.exists():  # of an earlier release, or calibrated on less
+        there = read(target)
+        if there is not None and there.calibrated_on == record.calibrated_on:
+            return
+        with suppress(FileNotFoundError):  # of an earlier release, or calibrated on less
             target.rename(self._place / f"old-{precision}")
-        folder.rename(target)
+        try:
+            folder.rename(target)
+        except OSError:
+            if read(target) is None:  # else another was quicker by a moment
+                raise
         sync([target.parent])
 
 

@@ -75,7 +75,10 @@ def _cloud(rng: np.random.Generator, height: int, width: int) -> Pixels:
 
 
 def _read(path: Path) -> Pixels | None:
+    limits = DecodeLimits()
     try:
-        return working_copy(decode(path.read_bytes(), DecodeLimits(), min_side=WORKING_SIDE // 2).pixels)
+        if not path.is_file() or path.stat().st_size > limits.max_bytes:  # a pipe has no end
+            return None
+        return working_copy(decode(path.read_bytes(), limits, min_side=WORKING_SIDE // 2).pixels)
     except (ImageRejected, OSError):
         return None

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -17,7 +21,7 @@ from model_service import encoders, exported
 from model_service.exporting import parts
 from model_service.exporting.making import Held, Part, Workshop, make
 from model_service.exporting.pictures import drawn, gathered
-from model_service.exports import RECORD, Agreement, Export, Exports, Kind, NotExported, Order, Wanted, read
+from model_service.exports import RECORD, Agreement, Export, Exports, Kind, NotExported, Order, Wanted, read, run_process
 from model_service.graphs import Graph
 from model_service.runtimes import Choice, Precision, Runtime
 from model_service.towers import PictureTower, TwoTowers
@@ -245,6 +249,16 @@ def test_the_exporting_process_ends_with_its_parent_and_leaves_nothing_in_place(
     assert not wanted.place(tmp_path, Precision.FP32).exists()
 
 
+def test_an_exporting_process_that_takes_too_long_is_ended(resnet: Checkpoint, tmp_path: Path) -> None:
+    before = set(psutil.Process().children())
+    order = Order(
+        wanted=(Wanted.of("images", resnet, choice(Runtime.OPENVINO)),), models_dir=tmp_path, images_dir=tmp_path, threads=1
+    )
+    with pytest.raises(subprocess.CalledProcessError):
+        run_process(order, longest_s=0.1)
+    assert set(psutil.Process().children()) <= before
+
+
 # --- the gate
 
 
@@ -294,6 +308,26 @@ def test_an_int8_that_loses_what_float32_finds_is_refused_recorded_and_not_tried
 class Untraceable(Spoilt):
     def write_source(self, path: Path) -> None:
         raise ValueError("no such operator")
+
+
+def test_two_who_share_a_folder_may_make_the_same_at_once_and_what_the_first_made_stays(
+    resnet: Checkpoint, tmp_path: Path
+) -> None:
+    wanted = Wanted.of("images", resnet, choice(Runtime.ONNX))
+    opened = parts.opened(wanted, HELD)
+    for n in range(100):
+        both = threading.Barrier(2)
+
+        def told(event: str, *, level: str = "info", both: threading.Barrier = both, **_: object) -> None:
+            both.wait(10)
+
+        workshop = Workshop(tmp_path / str(n), HELD, 1, told)
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(lambda shop: make(wanted, Untraceable(opened), shop), [workshop] * 2))
+        record = wanted.place(workshop.models_dir, Precision.FP32) / RECORD
+        first = record.read_bytes()
+        make(wanted, Untraceable(opened), replace(workshop, tell=lambda *_, **__: None))
+        assert record.read_bytes() == first, "somebody may be about to load it"
 
 
 class Unlike(Spoilt):
@@ -352,6 +386,7 @@ def test_real_pictures_are_taken_from_all_over_the_folder_and_broken_ones_passed
         Image.new("RGB", (40, 30), (n, 0, 0)).save(place / f"{n}.png")
     (tmp_path / "0" / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
     (tmp_path / "notes.txt").write_text("no picture")
+    os.mkfifo(tmp_path / "0" / "endless.jpg")
 
     found, origin = gathered(tmp_path, wanted=66)
 
