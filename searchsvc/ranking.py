@@ -164,9 +164,14 @@ class Ranking:
             where=question.where(),
             limit=limit,
             offset=offset,
-            min_score=question.min_score,
+            min_score=None if question.min_score is None else _just_below(question.min_score),
             with_vectors=with_vectors,
         )
+
+
+def _just_below(score: float) -> float:
+    """Qdrant lets through what lies above its threshold alone, and counts in float32."""
+    return float(np.nextafter(np.float32(score), np.float32(-np.inf)))
 
 
 def fused(whole: float, region: float) -> float:

@@ -200,3 +200,15 @@ async def test_skipping_by_number_gives_the_same_as_paging_where_nothing_changes
         assert later.further is not None
         assert later.further.place is not None
         assert later.further.place.rank == 23
+
+
+@pytest.mark.parametrize("scope", ["images", "segments", "both"])
+async def test_the_least_score_that_is_asked_for_belongs_to_the_answer(store: VectorStore, scope: Scope) -> None:
+    album = Album(store, 11)
+    await store.ensure(SPACE)
+    await album.add(40)
+    asked = question(np.array([0.8, 0.6, 0, 0], np.float32), scope)
+    whole, _ = await Ranking(store).behind(asked, None, 200)
+    for last in whole[:: len(whole) // 10]:
+        found, _ = await Ranking(store).behind(asked.model_copy(update={"min_score": last.score}), None, 200)
+        assert [one.key for one in found] == [one.key for one in whole if one.score >= last.score]
