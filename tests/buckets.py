@@ -36,6 +36,8 @@ class FakeS3:
         self._serving = serving
         self.requests: list[tuple[str, str]] = []
         self.refusing: int | None = None
+        self.saying: bytes | None = None
+        """What is answered to everything, as a page of a proxy is."""
         self.denied: set[str] = set()
         """Paths of addresses: `/bucket/key`."""
         self.refusals = 0
@@ -74,6 +76,9 @@ class FakeS3:
         if self.refusing is not None:
             start_response(f"{self.refusing} Refused", [("Content-Length", "0")])
             return [b""]
+        if self.saying is not None:
+            start_response("200 OK", [("Content-Length", str(len(self.saying)))])
+            return [self.saying]
         return self._app(environ, start_response)
 
     @property

@@ -121,8 +121,11 @@ class Listing:
             document = ET.fromstring(answer)  # noqa: S314 - of the service that holds all pictures; expat bounds entities
         except ET.ParseError:
             raise Unavailable(_UNLISTED) from None
-        found = [self._told(one) for one in document.iterfind("{*}Contents")]
-        is_last = document.findtext("{*}IsTruncated") != "true"
+        try:
+            found = [self._told(one) for one in document.iterfind("{*}Contents")]
+            is_last = {"true": False, "false": True}[document.findtext("{*}IsTruncated", "")]
+        except (ValueError, KeyError):  # anything but a listing, which would be taken for that of an empty bucket
+            raise Unavailable(_UNLISTED) from None
         token = document.findtext("{*}NextContinuationToken")
         if not is_last and not token:
             raise Unavailable(_UNLISTED)

@@ -423,3 +423,25 @@ def test_a_page_among_odd_names_is_asked_for_again_when_the_service_has_too_much
     bucket.service.refusals = 2
     told += [file.path for page in pages for file in page]
     assert told == names
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"<html><body>Please log in</body></html>",
+        b"<ListBucketResult><IsTruncated>perhaps</IsTruncated></ListBucketResult>",
+        b"<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>my photos/a.jpg</Key><Size>?</Size></Contents></ListBucketResult>",
+        b"<ListBucketResult><Contents><Key>my photos/a.jpg</Key>",
+    ],
+)
+def test_what_is_no_listing_is_not_taken_for_that_of_an_emptier_bucket(bucket: Bucket, tmp_path: Path, said: bytes) -> None:
+    bucket.fill({"a.jpg": b"x", "0//odd.jpg": b"x"})
+    opened = bucket.opened(tmp_path)
+    assert [file.path for page in opened.list() for file in page] == ["a.jpg"]
+    bucket.service.saying = said
+    try:
+        with pytest.raises(Unavailable):
+            list(opened.list(after="0//odd.jpg"))
+    finally:
+        bucket.service.saying = None
+        opened.close()
