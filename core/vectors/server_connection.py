@@ -26,6 +26,9 @@ _REST_PORT = 6333
 _REFUSED_KEY = "Qdrant refuses the key: set QDRANT_API_KEY to that of the server"
 
 
+_NOT_QDRANT = "what answers for Qdrant is not Qdrant"
+
+
 class Absent(InvalidRequest):
     """The server knows no such collection."""
 
@@ -134,7 +137,7 @@ async def answered(call: Awaitable[T]) -> T:
         TypeError,
     ) as error:  # the client takes it for granted that it is Qdrant that answers
         log.warning("qdrant_unintelligible", error=repr(error))
-        raise VectorsUnavailable("what answers for Qdrant is not Qdrant") from error
+        raise VectorsUnavailable(_NOT_QDRANT) from error
 
 
 _PASSING = {408, 412, 425, 429}
@@ -154,7 +157,18 @@ def _refusal(status: int, error: Exception) -> Exception:
     if status in {401, 403}:
         return KeyRefused(_REFUSED_KEY, retry_after_s=30.0)
     if status == 404:
-        return Absent("Qdrant has no such collection")
+        return Absent("Qdrant has no such collection") if _is_of_qdrant(error) else VectorsUnavailable(_NOT_QDRANT)
     if 400 <= status < 500 and status not in _PASSING:
         return InvalidRequest("Qdrant refuses the request; the log says why")
     return VectorsUnavailable("Qdrant does not answer")
+
+
+def _is_of_qdrant(error: Exception) -> bool:
+    """Whether it is Qdrant that knows no such thing, and not a proxy that knows no Qdrant."""
+    if not isinstance(error, UnexpectedResponse):
+        return True
+    try:
+        said: object = error.structured()
+    except ValueError:
+        return False
+    return isinstance(said, dict) and "status" in said

@@ -48,7 +48,7 @@ CALLS: dict[str, Callable[[VectorStore], Awaitable[object]]] = {
 
 
 @asynccontextmanager
-async def raw_server(answer: bytes | None) -> AsyncIterator[int]:
+async def raw_server(answer: bytes | None, port: int = 0) -> AsyncIterator[int]:
     """Answers every connection with these bytes, or accepts it and keeps silent."""
     done = asyncio.Event()
 
@@ -60,7 +60,7 @@ async def raw_server(answer: bytes | None) -> AsyncIterator[int]:
             writer.write(answer)
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
     async with server:
         yield server.sockets[0].getsockname()[1]
         done.set()
@@ -103,6 +103,20 @@ async def test_a_server_that_hangs_fails_or_is_something_else_is_unavailable_wit
         with pytest.raises(VectorsUnavailable):
             async with asyncio.timeout(10):
                 await store.ping()
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_a_proxy_that_knows_no_qdrant_for_a_moment_is_not_taken_for_a_qdrant_without_our_points(name: str) -> None:
+    port = free_port()
+    async with ServerStore(f"http://127.0.0.1:{port}", prefer_grpc=False) as store:
+        async with qdrant_rest(port=port):
+            await store.ensure(SPACE)
+            await store.upsert(NAME, [POINT])
+        for body in (b"404 page not found", b"[]", b'"status"', b""):
+            head = f"HTTP/1.1 404 Not Found\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+            async with raw_server(head.encode() + body, port):
+                with pytest.raises(VectorsUnavailable):
+                    await CALLS[name](store)
 
 
 @pytest.mark.parametrize("key", [None, "wrong"])
