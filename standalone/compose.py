@@ -21,6 +21,7 @@ from searchsvc.settings import SearchSettings
 from standalone.listeners import url_of
 from standalone.progress import draw_progress
 from standalone.settings import StandaloneSettings
+from standalone.telling import tell
 from watcher.app import running_watcher
 from watcher.settings import WatcherSettings
 
@@ -54,7 +55,7 @@ async def run(
         if sys.stderr.isatty() and not settings.no_progress:
             await stack.enter_async_context(_in_background(draw_progress(watcher.catalog)))
         await until_signalled()
-        print("Stopping: work in flight is being finished", flush=True)
+        tell("Stopping: work in flight is being finished")
     log.info("standalone_stopped")
 
 
@@ -70,12 +71,12 @@ def _vectors(settings: WatcherSettings) -> AbstractAsyncContextManager[VectorSto
 
 async def _announce(embedder: Embedder, url: str, *, images: str) -> None:
     """Say once that it can be used, as soon as the models are there or are known to be missing."""
-    print(f"Loading models; the page is already at {url}", flush=True)
+    tell(f"Loading models; the page is already at {url}")
     models = await _models_when_known(embedder)
     if models.notice:
-        print(f"Note: {models.notice}", flush=True)
+        tell(f"Note: {models.notice}")
     names = ", ".join(card.model_name for card in models.models) or "no model"
-    print(f"Ready: {url} - watching {images} with {names} (Ctrl-C ends)", flush=True)
+    tell(f"Ready: {url} - watching {images} with {names} (Ctrl-C ends)")
 
 
 async def _models_when_known(embedder: Embedder) -> ModelsInfo:

@@ -14,6 +14,7 @@ from standalone.listeners import LOOPBACK, bind, bind_near, url_of
 from standalone.misspelt import misspelt
 from standalone.model_process import ModelProcess, child_environment
 from standalone.settings import StandaloneSettings
+from standalone.telling import tell
 from watcher.settings import WatcherSettings
 
 _MODEL_STOP_GRACE_S = 2.0
@@ -27,7 +28,7 @@ async def launch(settings: StandaloneSettings) -> None:
         update={"host": LOOPBACK}
     )  # where its status is, whatever the page listens on
     for variable, meant in misspelt(os.environ, (StandaloneSettings, SearchSettings, WatcherSettings, ModelSettings)).items():
-        print(f"Note: {variable} is set, and is no setting. Was {meant} meant?", flush=True)
+        tell(f"Note: {variable} is set, and is no setting. Was {meant} meant?")
     watcher_settings.data_dir.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         public = bind(settings.host, settings.port)

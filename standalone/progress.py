@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import suppress
 from typing import TextIO
 
 from core.errors import Unavailable
@@ -15,7 +16,12 @@ _PERIOD_S = 0.5
 
 
 async def draw_progress(catalog: Catalog, terminal: TextIO = sys.stderr) -> None:
-    """Redraw the line until cancelled; nothing is drawn while nothing waits."""
+    """Redraw the line until cancelled, or until the terminal is gone; nothing is drawn while nothing waits."""
+    with suppress(OSError):
+        await _redraw(catalog, terminal)
+
+
+async def _redraw(catalog: Catalog, terminal: TextIO) -> None:
     drawn = False
     while True:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 
 import pytest
@@ -61,6 +62,14 @@ async def test_the_line_is_wiped_when_there_is_nothing_left_to_tell(last: Ingest
         await asyncio.wait_for(draw_progress(_CatalogOf(_status(4, 1), last), terminal), 0.8)
     assert "1 of 5 pictures" in terminal.getvalue()
     assert terminal.getvalue().endswith("\r\x1b[K")
+
+
+async def test_a_terminal_that_was_closed_ends_the_line_and_nothing_else() -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str, /) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    await asyncio.wait_for(draw_progress(_CatalogOf(_status(4, 1)), Closed()), 5)
 
 
 def test_a_change_of_models_is_in_the_line() -> None:
