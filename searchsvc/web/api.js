@@ -23,28 +23,46 @@ function credentials() {
   return key ? { Authorization: `Bearer ${key}` } : {};
 }
 
-function problemOf(status, text, retryAfter) {
-  let document = {};
+/** What an answer says. Throws a Problem where it tells of one, or is none of this API's, as of a proxy in between. */
+function read(status, text, retryAfter) {
+  let document = null;
   try {
     document = JSON.parse(text);
   } catch {
-    document = { detail: `The server answered ${status}.` };
+    // told below
   }
-  return new Problem({ ...document, status }, retryAfter ? Number(retryAfter) : null);
+  if (status < 300 && document) return document;
+  const unread = `The server answered ${status}${status < 300 ? ", but with nothing that this page can read" : ""}.`;
+  throw new Problem({ detail: unread, ...document, status }, retryAfter ? Number(retryAfter) : null);
 }
 
-async function call(path, { method = "GET", body = null, json = null, signal = null, write = false } = {}) {
-  const headers = { Accept: "application/json", ...(write ? credentials() : {}) };
+/** Why nothing came back: a browser tells no more of a file that it cannot send than of a server that is away. */
+async function silence(files) {
+  for (const file of files) {
+    try {
+      const reader = file.stream().getReader();
+      await reader.read();
+      reader.cancel();
+    } catch {
+      return new Problem({ status: null, detail: `${file.name} cannot be read: it is a folder, or was changed or taken away.` });
+    }
+  }
+  return UNREACHABLE;
+}
+
+async function call(path, { method = "GET", body = null, json = null, files = [], signal = null } = {}) {
+  const headers = { Accept: "application/json" };
   if (json !== null) headers["Content-Type"] = "application/json";
   let answer;
+  let text;
   try {
     answer = await fetch(path, { method, headers, body: json === null ? body : JSON.stringify(json), signal });
+    text = await answer.text();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw UNREACHABLE;
+    throw await silence(files);
   }
-  if (!answer.ok) throw problemOf(answer.status, await answer.text(), answer.headers.get("Retry-After"));
-  return answer.status === 204 ? null : answer.json();
+  return read(answer.status, text, answer.headers.get("Retry-After"));
 }
 
 /** Ask by any of: text, pictures (Files or Blobs), an image id. Options go as fields beside them; an empty one is not sent. */
@@ -54,7 +72,7 @@ function ask(path, { pictures = [], ...options }, signal) {
   const form = new FormData();
   given.forEach(([name, value]) => form.append(name, typeof value === "object" ? JSON.stringify(value) : value));
   pictures.forEach((picture) => form.append("file", picture, picture.name || "query.png"));
-  return call(path, { method: "POST", body: form, signal });
+  return call(path, { method: "POST", body: form, files: pictures, signal });
 }
 
 export const search = (asked, signal) => ask(`${ROOT}/search-image`, asked, signal);
@@ -73,7 +91,7 @@ export const events = () => new EventSource(`${ROOT}/events`);
 /** The values of `folders` or `labels` that there are, with how many images have each. */
 export const facets = (field) => call(`${ROOT}/facets?field=${field}`);
 
-export const failures = (limit, offset) => call(`${ROOT}/failures?limit=${limit}&offset=${offset}`);
+export const failures = (limit, offset, signal) => call(`${ROOT}/failures?limit=${limit}&offset=${offset}`, { signal });
 
 export const image = (imageId) => call(`${ROOT}/images/${encodeURIComponent(imageId)}`);
 
@@ -89,10 +107,13 @@ export function upload(file, onProgress) {
     for (const [name, value] of Object.entries(credentials())) request.setRequestHeader(name, value);
     request.setRequestHeader("Accept", "application/json");
     request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
-    request.onerror = () => reject(UNREACHABLE);
+    request.onerror = () => silence([file]).then(reject);
     request.onload = () => {
-      if (request.status < 300) resolve(JSON.parse(request.responseText));
-      else reject(problemOf(request.status, request.responseText, request.getResponseHeader("Retry-After")));
+      try {
+        resolve(read(request.status, request.responseText, request.getResponseHeader("Retry-After")));
+      } catch (problem) {
+        reject(problem);
+      }
     };
     const form = new FormData();
     form.append("file", file, file.name);

@@ -45,10 +45,17 @@ export class Chips {
     return make("button", { type: "button", class: "chip clear", onclick: clear }, "Clear all");
   }
 
-  /** The picture's file name, asked for once; an image that is gone has none. */
+  /** The picture's file name, asked for until it is known; an image that is gone has none. */
   async #name(imageId, tell) {
-    if (!this.#names.has(imageId)) this.#names.set(imageId, api.image(imageId).then(({ paths }) => paths[0]?.split("/").pop() ?? "", () => ""));
-    tell((await this.#names.get(imageId)) || "a picture that is gone");
+    if (!this.#names.has(imageId)) {
+      try {
+        this.#names.set(imageId, (await api.image(imageId)).paths[0]?.split("/").pop());
+      } catch (problem) {
+        if (problem.status !== 404) return;
+        this.#names.set(imageId, "");
+      }
+    }
+    tell(this.#names.get(imageId) || "a picture that is gone");
   }
 
   #focus(index) {

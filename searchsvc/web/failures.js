@@ -10,6 +10,7 @@ export class Failures {
   #rows = make("tbody");
   #title = make("h2", { id: "failures-title" });
   #foot = make("div", { class: "foot" });
+  #loading = null;
 
   constructor() {
     const close = make("button", { type: "button", class: "icon-button", "aria-label": "Close", onclick: () => this.#dialog.close() }, icon(ICONS.close));
@@ -19,6 +20,7 @@ export class Failures {
       make("div", { class: "scroll", tabindex: 0 }, make("table", {}, head, this.#rows)),
       this.#foot,
     );
+    this.#dialog.addEventListener("close", () => this.#loading.abort());
   }
 
   async open() {
@@ -30,8 +32,9 @@ export class Failures {
 
   async #load(offset) {
     this.#foot.replaceChildren();
+    this.#loading = new AbortController();
     try {
-      const page = await api.failures(PAGE, offset);
+      const page = await api.failures(PAGE, offset, this.#loading.signal);
       this.#rows.append(...page.failures.map(rowOf));
       this.#title.textContent = page.total ? `${plural(page.total, "file is", "files are")} not indexed` : "Every picture is indexed";
       const next = offset + page.failures.length;
@@ -39,6 +42,7 @@ export class Failures {
         this.#foot.append(make("button", { type: "button", class: "button", onclick: () => this.#load(next) }, "Show more"));
       }
     } catch (problem) {
+      if (problem.name === "AbortError") return;
       this.#foot.replaceChildren(make("p", { class: "trouble", role: "alert" }, problem.message));
     }
   }

@@ -133,7 +133,9 @@ export class Results {
 
   /** A match and what is nearly the same, to leaf through; what went meanwhile is left out. */
   async #openGroup(match) {
+    const shown = this.#matches;
     const found = await Promise.allSettled(match.near_duplicates.map((imageId) => api.image(imageId)));
+    if (this.#matches !== shown || document.querySelector("dialog[open]")) return; // somebody went on meanwhile
     const others = found.filter((one) => one.value?.paths.length).map((one) => unranked(one.value));
     this.#viewer.open([match, ...others], 0);
   }

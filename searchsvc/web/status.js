@@ -28,7 +28,7 @@ export class Status {
 
   /** The folder got something to do: the stream tells of it by itself. */
   expect() {
-    if (!this.#streaming) this.#ask();
+    if (this.#events && !this.#streaming) this.#ask();
   }
 
   #listen() {

@@ -6,7 +6,11 @@ import { ICONS, byId, icon, make, plural, say } from "./dom.js";
 const AT_ONCE = 2;
 const LOOKED_AT_ONCE = 8;
 const PAUSE_MS = 250;
+const AGAIN_S = 5;
+const ATTEMPTS = 3;
 const WORDS = { waiting: "waiting", pending: "in the queue", running: "being indexed", indexed: "indexed" };
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 export class Uploads {
   #box = byId("uploads");
@@ -18,6 +22,7 @@ export class Uploads {
   #outdated = new Set();
   #sending = 0;
   #held = false;
+  #resting = false;
   #looking = false;
   #onWork;
 
@@ -46,7 +51,7 @@ export class Uploads {
       const word = make("span", { class: "state" }, WORDS.waiting);
       const row = make("li", {}, make("span", { class: "name", title: file.name }, file.name), word, bar);
       this.#rows.prepend(row);
-      this.#waiting.push({ file, row, word, bar, imageId: null, known: false });
+      this.#waiting.push({ file, row, word, bar, imageId: null, known: false, unanswered: 0 });
     }
     this.#box.hidden = false;
     this.#retitle();
@@ -54,7 +59,7 @@ export class Uploads {
   }
 
   #pump() {
-    while (!this.#held && this.#sending < AT_ONCE && this.#waiting.length) {
+    while (!this.#held && !this.#resting && this.#sending < AT_ONCE && this.#waiting.length) {
       this.#sending += 1;
       this.#send(this.#waiting.shift()).finally(() => {
         this.#sending -= 1;
@@ -76,8 +81,22 @@ export class Uploads {
       this.look();
     } catch (problem) {
       if (problem.status === 401) this.#askForKey(entry, problem);
+      else if (problem.retryAfterS || (problem === api.UNREACHABLE && ++entry.unanswered < ATTEMPTS)) this.#rest(entry, problem);
       else this.#finish(entry, "failed", problem.message, problem.requestId);
     }
+  }
+
+  /** It is sent again, and the others after it: when the server wants it, or once it answers at all. */
+  async #rest(entry, problem) {
+    this.#waiting.unshift(entry);
+    entry.word.textContent = problem.message;
+    entry.bar.value = 0;
+    if (this.#resting) return;
+    this.#resting = true;
+    do await pause(1000 * (problem.retryAfterS ?? AGAIN_S));
+    while (!(await api.status().catch(() => null)));
+    this.#resting = false;
+    this.#pump();
   }
 
   /** Something changed in the folder: ask anew for each picture that is on its way, a few at a time. */
@@ -89,7 +108,7 @@ export class Uploads {
       const few = [...this.#outdated].slice(0, LOOKED_AT_ONCE);
       few.forEach((entry) => this.#outdated.delete(entry));
       await Promise.all(few.map((entry) => this.#ask(entry)));
-      if (this.#outdated.size) await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+      if (this.#outdated.size) await pause(PAUSE_MS);
     }
     this.#looking = false;
   }
