@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
@@ -74,15 +75,18 @@ class ParquetManifest:
             )
             yield from _batched(itertools.islice(found, read - passed, None), self, read, most)
 
-    def _opened(self) -> ParquetFile:
+    @contextmanager
+    def _opened(self) -> Iterator[ParquetFile]:
+        """Raises UnreadableSource, also of what is read from it."""
         if find_spec("pyarrow") is None:
             raise UnreadableSource("Parquet needs pyarrow, which is not installed: pip install '.[parquet]', or make build")
         import pyarrow as pa  # noqa: PLC0415 - an extra
         from pyarrow.parquet import ParquetFile  # noqa: PLC0415 - as above
 
         try:
-            return ParquetFile(self.file, pre_buffer=False)
-        except pa.ArrowInvalid as error:
+            with ParquetFile(self.file, pre_buffer=False) as opened:
+                yield opened
+        except (pa.ArrowInvalid, UnicodeDecodeError) as error:
             raise UnreadableSource(f"{self.file}: {error}") from None
 
 

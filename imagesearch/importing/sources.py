@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,7 @@ from imagesearch.backfill.rows import BATCH, Kind, Row, UnreadableSource, bad_ro
 from imagesearch.wholes import analysis_of
 
 if TYPE_CHECKING:
+    from pyarrow import Schema
     from pyarrow.parquet import ParquetFile
 
 _IDS = ("image_id", "sha256")
@@ -165,8 +167,8 @@ def _below(path: str, watched: str | None) -> str:
 def _of_parquet(file: Path, first: int, reading: Reading) -> Iterator[Told]:
     with _parquet(file) as opened:
         names = opened.schema_arrow.names
-        whole = "embeddings" in names
-        column = None if whole else _vector_column(names, reading.vector_column, file)
+        whole = "embeddings" in names and reading.vector_column is None
+        column = None if whole else _vector_column(opened.schema_arrow, reading.vector_column, file)
         passed, groups = 0, list[int]()
         for group in range(opened.num_row_groups):
             rows = opened.metadata.row_group(group).num_rows
@@ -184,9 +186,14 @@ def _of_parquet(file: Path, first: int, reading: Reading) -> Iterator[Told]:
             yield from zip(others.to_pylist() if others.num_columns else [{}] * len(kept), vectors, strict=True)
 
 
-def _vector_column(names: Sequence[str], wanted: str | None, file: Path) -> str:
+def _vector_column(schema: Schema, wanted: str | None, file: Path) -> str:
+    import pyarrow as pa  # noqa: PLC0415 - an extra
+
     for name in (wanted,) if wanted else _VECTORS:
-        if name in names:
+        if name in schema.names:
+            kind = schema.field(name).type
+            if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+                raise UnreadableSource(f"{file}: the column {name} holds no vectors, but {kind}")
             return name
     raise UnreadableSource(f"{file}: none of the columns {wanted or ', '.join(_VECTORS)}; name it by --vector-column")
 
@@ -197,22 +204,25 @@ def _vector(scalar: Any) -> Vector | None:
     return np.asarray(scalar.values.to_numpy(zero_copy_only=False), dtype=np.float32)
 
 
-def _parquet(file: Path) -> ParquetFile:
+@contextmanager
+def _parquet(file: Path) -> Iterator[ParquetFile]:
+    """Raises UnreadableSource, also of what is read from it."""
     if find_spec("pyarrow") is None:
         raise UnreadableSource("Parquet needs pyarrow, which is not installed: pip install '.[parquet]', or make build")
     import pyarrow as pa  # noqa: PLC0415 - an extra
     from pyarrow.parquet import ParquetFile  # noqa: PLC0415 - as above
 
     try:
-        return ParquetFile(file, pre_buffer=False)
-    except pa.ArrowInvalid as error:
+        with ParquetFile(file, pre_buffer=False) as opened:
+            yield opened
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise UnreadableSource(f"{file}: {error}") from None
 
 
 def _numbers(file: Path) -> np.ndarray[Any, np.dtype[Any]]:
     """Mapped, not read. Nothing that is no plain array of numbers is opened."""
     try:
-        numbers: np.ndarray[Any, np.dtype[Any]] = np.load(file, mmap_mode="r", allow_pickle=False)
+        numbers: np.ndarray[Any, np.dtype[Any]] = np.lib.format.open_memmap(file, mode="r")
     except (ValueError, EOFError) as error:
         raise UnreadableSource(f"{file}: {error}") from None
     if numbers.ndim != 2 or numbers.dtype.kind != "f":
@@ -222,8 +232,11 @@ def _numbers(file: Path) -> np.ndarray[Any, np.dtype[Any]]:
 
 def _table(file: Path, first: int) -> Iterator[Mapping[str, object]]:
     if file.suffix != ".parquet":
-        with file.open(newline="", encoding="utf-8-sig") as opened:
-            yield from itertools.islice(csv.DictReader(opened), first, None)
+        try:
+            with file.open(newline="", encoding="utf-8-sig") as opened:
+                yield from itertools.islice(csv.DictReader(opened), first, None)
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise UnreadableSource(f"{file}: {error}") from None
         return
     with _parquet(file) as opened:
         names = [name for name in (*_IDS, *_PATHS) if name in opened.schema_arrow.names]

@@ -24,6 +24,8 @@ from aiohttp.test_utils import TestServer
 from core.errors import ModelUnavailable
 from core.schemas import BBox, ImageAnalysis, ImageState, ModelCard, Priority, SegmentMode
 from imagesearch.__main__ import main
+from imagesearch.backfill.manifests import ParquetManifest
+from imagesearch.backfill.rows import Naming, UnreadableSource
 from imagesearch.client import Client
 from imagesearch.importing.sources import Reading, Vectors, vector_files
 from searchsvc.app import create_app
@@ -289,3 +291,45 @@ def test_rows_are_read_from_any_one_on(tmp_path: Path) -> None:
             assert given is not None
             assert given.path == f"{n}.png"
             assert np.array_equal(given.embeddings[0].vector, numbers[n])
+
+
+def read_all(place: Path, metadata: Path | None = None, **reading: Any) -> list[Any]:
+    source = Vectors(vector_files(place, metadata), Reading(TEXT_SPACE, stated=True, **reading))
+    return [given for batch in source.batches(0) for given in batch.given]
+
+
+@pytest.mark.parametrize("column", [["[0.1, 0.2]"], [b"\0" * 2048], [3]])
+def test_a_column_that_holds_no_vectors_is_told_as_such(tmp_path: Path, column: list[object]) -> None:
+    file = table(tmp_path / "v.parquet", {"path": ["0.png"], "vector": column})
+    with pytest.raises(UnreadableSource, match="vector"):
+        read_all(file)
+
+
+def test_a_column_of_vectors_may_be_called_embeddings_where_it_is_named(tmp_path: Path) -> None:
+    file = table(tmp_path / "v.parquet", {"path": ["0.png"], "embeddings": [np.ones(TEXT_SPACE.dim, dtype=np.float32)]})
+    (given,) = read_all(file, vector_column="embeddings")
+    assert given is not None
+
+
+def test_what_is_wrong_with_a_table_or_an_array_is_told_as_what_it_is(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.ones((1, TEXT_SPACE.dim), dtype=np.float32))
+    (tmp_path / "latin.csv").write_bytes(b"path\n\xfc.png\n")
+    with pytest.raises(UnreadableSource, match="utf-8"):
+        read_all(tmp_path / "v.npy", tmp_path / "latin.csv")
+    (tmp_path / "long.csv").write_text(f'path\n"{"x" * 200_000}"\n')
+    with pytest.raises(UnreadableSource, match="field"):
+        read_all(tmp_path / "v.npy", tmp_path / "long.csv")
+    np.savez(tmp_path / "z.npz", np.ones((1, TEXT_SPACE.dim), dtype=np.float32))
+    (tmp_path / "z.npz").rename(tmp_path / "z.npy")
+    with pytest.raises(UnreadableSource, match="magic"):
+        read_all(tmp_path / "z.npy", tmp_path / "latin.csv")
+
+
+def test_paths_in_parquet_that_are_not_utf_8_are_told(tmp_path: Path) -> None:
+    paths = pa.array([b"\xfc.png"], pa.binary()).view(pa.string())
+    vectors = pa.array([np.ones(TEXT_SPACE.dim, dtype=np.float32)], pa.list_(pa.float32()))
+    pq.write_table(pa.Table.from_arrays([paths, vectors], ["path", "vector"]), tmp_path / "v.parquet")
+    with pytest.raises(UnreadableSource, match="utf-8"):
+        read_all(tmp_path / "v.parquet")
+    with pytest.raises(UnreadableSource, match="utf-8"):
+        list(ParquetManifest(tmp_path / "v.parquet", Naming()).batches(""))
