@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,7 @@ class _Page(Protocol):
     def cursor(self) -> str | None: ...
 
 
+_PART = re.compile(r"part-[0-9]+\.parquet")
 _CURSOR, _COLLECTION = b"imagesearch.cursor", b"imagesearch.collection"
 
 
@@ -28,8 +30,15 @@ PageT = TypeVar("PageT", bound=_Page)
 PageT_contra = TypeVar("PageT_contra", contravariant=True)
 
 
+class ForeignPart(Exception):
+    """The last part in the folder is damaged, or of something else; the message says so."""
+
+
 class Form(Protocol[PageT_contra]):
-    """How pages become tables. `name` is of what made them, to be asked for by as they go on."""
+    """How pages become tables. `name` is of what made them, to be asked for by as they go on; `column` has no other form."""
+
+    @property
+    def column(self) -> str: ...
 
     def name(self, page: PageT_contra) -> str: ...
 
@@ -50,15 +59,22 @@ class Parts(Generic[PageT]):
         folder.mkdir(parents=True, exist_ok=True)
 
     def _files(self) -> list[Path]:
-        return sorted(self._folder.glob("part-*.parquet"))
+        return sorted((file for file in self._folder.glob("part-*.parquet") if _PART.fullmatch(file.name)), key=_number)
 
     def left_at(self) -> tuple[str, str] | None:
-        """Name and cursor ('' at the end of all) behind the last part; None where there is none."""
+        """Name and cursor ('' at the end of all) behind the last part; None where there is none. Raises ForeignPart."""
+        import pyarrow as pa  # noqa: PLC0415 - an extra
         import pyarrow.parquet as pq  # noqa: PLC0415 - an extra
 
         if not (there := self._files()):
             return None
-        told = pq.read_metadata(there[-1]).metadata
+        try:
+            last = pq.read_metadata(there[-1])
+        except pa.ArrowInvalid as error:
+            raise ForeignPart(f"{there[-1]}: {error}") from None
+        told = last.metadata or {}
+        if _CURSOR not in told or self._form.column not in last.schema.to_arrow_schema().names:
+            raise ForeignPart(f"{there[-1]} is of another export: name another folder")
         return told[_COLLECTION].decode(), told[_CURSOR].decode()
 
     def write(self, pages: Iterator[PageT]) -> int:
@@ -78,12 +94,19 @@ class Parts(Generic[PageT]):
             writer.add_key_value_metadata({_COLLECTION: self._form.name(page), _CURSOR: page.cursor or ""})
         with unfinished.open("rb") as written:
             os.fsync(written.fileno())  # or a power cut could leave the name without its content
-        unfinished.rename(self._folder / f"part-{len(self._files()):05}.parquet")
+        there = self._files()
+        unfinished.rename(self._folder / f"part-{_number(there[-1]) + 1 if there else 0:05}.parquet")
         return rows
+
+
+def _number(part: Path) -> int:
+    return int(part.stem.removeprefix("part-"))
 
 
 class SingleVectors:
     """A row a vector."""
+
+    column = "vector"
 
     def name(self, page: EmbeddingsPage) -> str:
         return page.space.collection

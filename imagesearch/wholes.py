@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class Wholes:
     """See `imagesearch.parts.Form`."""
 
+    column = "segments"
+
     def name(self, page: AnalysesPage) -> str:
         return page.fingerprint
 

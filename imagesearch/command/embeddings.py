@@ -14,7 +14,7 @@ from imagesearch.client import Client
 from imagesearch.command.exits import Exit, UsageError
 from imagesearch.command.importing import Importing
 from imagesearch.command.screen import Screen
-from imagesearch.parts import PageT, Parts, SingleVectors
+from imagesearch.parts import ForeignPart, PageT, Parts, SingleVectors
 from imagesearch.wholes import Wholes
 from searchsvc.schemas import AnalysesPage, EmbeddingsPage
 
@@ -84,7 +84,7 @@ class Embeddings:
                 return self._export(parts, lambda made_by, cursor: self._analyses(client, made_by, cursor), screen, None)
             vectors = Parts(self.place, SingleVectors())
             return self._export(vectors, lambda model, cursor: self._vectors(client, model, cursor), screen, self.model)
-        except ImportError as error:
+        except (ImportError, ForeignPart) as error:
             raise UsageError(str(error)) from None
 
     def _export(

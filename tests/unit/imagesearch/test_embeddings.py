@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import structlog
@@ -79,3 +80,53 @@ async def test_embeddings_are_asked_for_with_a_key_and_by_a_cursor_that_was_give
         assert (await world.client.get(f"/api/v1/embeddings?{wrong}", headers=key)).status == 422
     answer = await (await world.client.get("/api/v1/embeddings?model=resnet", headers=key)).json()
     assert (answer["space"]["model_name"], answer["embeddings"], answer["cursor"]) == ("ResNet", [], None)
+
+
+async def test_parts_that_are_taken_away_meanwhile_cost_no_other_part(
+    world: World, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imagesearch.command.embeddings._PAGE", 4)
+    ids = {await world.add(picture("red", mark=n), f"{n}.png") for n in range(22)}
+    real, asked = Client.embeddings, 0
+
+    def failing(client: Client, model: str | None, *, cursor: str | None, limit: int, segments: bool) -> object:
+        nonlocal asked
+        asked += 1
+        if asked == 4:
+            raise ConnectionAbortedError(103, "it dies here")
+        return real(client, model, cursor=cursor, limit=limit, segments=segments)
+
+    monkeypatch.setattr(Client, "embeddings", failing)
+    out, away = tmp_path / "out", tmp_path / "away"
+    assert await export(address, out, "--part-pages", "1") == 2
+    away.mkdir()
+    (out / "part-00000.parquet").rename(away / "part-00000.parquet")
+    assert await export(address, out, "--part-pages", "1") == 0
+    told = [row["image_id"] for folder in (away, out) for row in pq.read_table(folder, columns=["image_id"]).to_pylist()]
+    assert (len(told), set(told)) == (22, ids)
+
+
+@pytest.mark.parametrize("harm", ["foreign", "cut"])
+async def test_a_last_part_that_is_none_of_ours_is_named(
+    world: World, address: str, tmp_path: Path, harm: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await world.add(picture("red"), "a.png")
+    out = tmp_path / "out"
+    assert await export(address, out) == 0
+    last = out / "part-00000.parquet"
+    if harm == "foreign":
+        pq.write_table(pa.table({"x": [1]}), last)
+    else:
+        last.write_bytes(last.read_bytes()[:100])
+    capsys.readouterr()
+    assert await export(address, out) == 2
+    assert str(last) in capsys.readouterr().err
+
+
+async def test_an_export_of_everything_does_not_take_parts_of_vectors_alone_for_its_own(
+    world: World, address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await world.add(picture("red"), "a.png")
+    assert await export(address, tmp_path / "out") == 0
+    assert await export(address, tmp_path / "out", "--complete") == 2
+    assert "another export" in capsys.readouterr().err
