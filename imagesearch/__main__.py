@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from contextlib import suppress
 from dataclasses import fields
 
 from imagesearch.client import DEFAULT_URL, Client
@@ -52,7 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains as it flushes
         return Exit.PIPE_CLOSED
     except KeyboardInterrupt:
-        screen.say("interrupted")
+        with suppress(BrokenPipeError):  # Ctrl-C has ended the reader as well
+            screen.say("interrupted")
         return Exit.INTERRUPTED
 
 
@@ -80,7 +82,7 @@ def _client(command: Command, given: Namespace, screen: Screen) -> Client:
     url = given.url or (command.searched_at() if isinstance(command, Rate | Search) else None)
     try:
         return Client(url, timeout_s=given.timeout, retrying=Retrying(on_pause=on_pause))
-    except ValueError as error:
+    except (ValueError, ImportError) as error:  # of the address, or of a proxy that the environment names
         raise UsageError(str(error)) from None
 
 

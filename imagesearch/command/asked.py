@@ -11,6 +11,7 @@ from pathlib import Path
 from core.schemas import BBox
 from imagesearch.command.examples import NamedExample, examples, named_example, short
 from imagesearch.command.exits import UsageError
+from imagesearch.pictures import printable
 from imagesearch.question import DEFAULT_TOP_K, Question
 from searchsvc.search_schema import Scope
 
@@ -116,7 +117,7 @@ class Asked:
     def in_words(self) -> str:
         text = self._text()
         parts = [f"“{text}”"] if text else []
-        parts += [f"picture {path.name}" for path in self.picture]
+        parts += [f"picture {printable(path.name)}" for path in self.picture]
         parts += [f"like {short(self.image_id)}"] if self.image_id else []
         parts += [f"like {short(example)}" for example in self.like]
         parts += [f"unlike {short(example)}" for example in self.unlike]

@@ -39,7 +39,7 @@ class Export:
         content = client.export(self.format, since=self.since)
         lines = content.count(b"\n")
         if self.output is None:
-            screen.raw(content.decode())
+            screen.content(content)
         else:
             write_private(self.output, content)
             if screen.as_json:

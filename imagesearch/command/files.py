@@ -9,8 +9,11 @@ from uuid import uuid4
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Whole or not at all, and for the user alone to read. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+    """Whole or not at all, and for the user alone to read; into what is no file, such as /dev/stdout, as it is. Raises OSError."""
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
+    temporary = path.with_name(f".{uuid4().hex}")  # as short as any name may be
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -17,6 +17,12 @@ _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories that move the cursor, turn the writing, or are invisible; a file's name may hold them."""
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Rich would end the command with 1, which means that nothing was found."""
+        raise BrokenPipeError
+
+
 class Screen:
     """Tables where a person looks, tab-separated lines where a program reads, JSON where it is asked for."""
 
@@ -25,8 +31,8 @@ class Screen:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(encoding="utf-8" if as_json else None, errors="replace")
-        self.out = Console(highlight=False, markup=False, emoji=False)
-        self.err = Console(stderr=True, highlight=False, markup=False, emoji=False)
+        self.out = _Console(highlight=False, markup=False, emoji=False)
+        self.err = _Console(stderr=True, highlight=False, markup=False, emoji=False)
 
     @property
     def for_people(self) -> bool:
@@ -45,6 +51,12 @@ class Screen:
     def raw(self, text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
+
+    def content(self, content: bytes) -> None:
+        """What came, byte for byte."""
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
 
     def say(self, text: str, style: str = "") -> None:
         """A line for people, beside the answer."""

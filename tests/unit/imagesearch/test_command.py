@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import os
 import stat
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -319,3 +321,46 @@ async def test_a_change_of_models_is_told_and_stopped(command: Command, world: W
     assert (await command("models", "stop", "--json")).document["change"]["done"] == 1200
     assert world.catalog.turned == [ModelsAction.STOP]
     assert (await command("models", "destroy")).code == 2
+
+
+# --- odd places and streams
+
+
+async def test_ratings_leave_as_the_bytes_that_came_whatever_the_locale(
+    stub: Stub, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub.answers = [text('{"topic": "Übung ж"}\n')]
+    with io.TextIOWrapper(io.FileIO(1, "w", closefd=False), encoding="latin-1") as narrow:
+        monkeypatch.setattr("sys.stdout", narrow)
+        assert await asyncio.to_thread(main, ["export", "--url", stub.url]) == 0
+    assert capfdbinary.readouterr().out.decode() == '{"topic": "Übung ж"}\n'
+
+
+async def test_a_name_of_255_bytes_is_written_and_what_is_no_file_is_written_into(
+    stub: Stub, command: Command, tmp_path: Path
+) -> None:
+    stub.answers = [text("{}\n")]
+    longest = tmp_path / ("x" * 255)
+    assert (await command("export", "--url", stub.url, "-o", longest)).code == 0
+    assert longest.read_text() == "{}\n"
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    assert (await command("export", "--url", stub.url, "-o", tmp_path / "pipe")).code == 0
+    assert os.read(reader, 100) == b"{}\n"
+    os.close(reader)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode), "such as /dev/null is not replaced by a file"
+
+
+async def test_a_picture_whose_name_is_not_utf_8_is_searched_by(
+    command: Command, colours: dict[str, str], tmp_path: Path
+) -> None:
+    query = tmp_path / os.fsdecode(b"\xfc.png")
+    query.write_bytes(picture("red"))
+    assert (await command("search", "--picture", query)).code == 0
+    assert (await command("rate", "1", "9")).code == 0
+
+
+async def test_a_proxy_that_nothing_here_speaks_to_is_two(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+    ended = await command("status", "--url", "http://example.invalid")
+    assert (ended.code, "SOCKS" in ended.err) == (2, True)

@@ -158,12 +158,27 @@ async def test_a_reader_that_goes_away_ends_it_quietly(environment: dict[str, st
     assert (child.returncode, err) == (141, b"")
 
 
+async def test_the_exit_code_stays_though_nobody_reads_what_is_said(environment: dict[str, str], world: World) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    child = await asyncio.create_subprocess_exec(
+        *_COMMAND, "status", "--url", "http://127.0.0.1:1", cwd=_REPOSITORY, env=environment, stdout=-1, stderr=theirs
+    )
+    os.close(theirs)
+    await child.communicate()
+    assert child.returncode == 141, "and not 1, as if nothing had been found"
+
+
 def _hear_interrupts() -> None:
     """A shell makes what it starts in the background deaf to SIGINT, and that is inherited."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-async def test_ctrl_c_while_waiting_ends_with_a_word_and_130(environment: dict[str, str], tmp_path: Path, world: World) -> None:
+@pytest.mark.parametrize("heard", [True, False])
+async def test_ctrl_c_while_waiting_ends_with_a_word_and_130(
+    environment: dict[str, str], tmp_path: Path, world: World, heard: bool
+) -> None:
+    """Also where it has ended the reader of what is said as well."""
     (tmp_path / "a.png").write_bytes(picture("red"))
     child = await asyncio.create_subprocess_exec(
         *_COMMAND,
@@ -180,10 +195,12 @@ async def test_ctrl_c_while_waiting_ends_with_a_word_and_130(environment: dict[s
     while not world.catalog.noticed and time.monotonic() < deadline:
         await asyncio.sleep(0.05)
     await asyncio.sleep(0.3)
+    if not heard:
+        child._transport.get_pipe_transport(2).close()  # type: ignore[attr-defined]
     child.send_signal(signal.SIGINT)
     out, err = await child.communicate()
     assert (child.returncode, out) == (130, b"")
-    assert b"interrupted" in err
+    assert (b"interrupted" in err) == heard
     assert b"Traceback" not in err
 
 
