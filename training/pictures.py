@@ -7,6 +7,7 @@ A labelled folder is `PICTURES/<label>/...`, or has the splits above the labels:
 from __future__ import annotations
 
 import csv
+import io
 import json
 import random
 import re
@@ -30,6 +31,7 @@ _SPLIT_FOLDERS: dict[str, Split] = {
     "query": "query",
     "gallery": "gallery",
 }
+_REST = "beyond the header"
 _NUMBERED = re.compile(r"#\d+$")
 
 
@@ -147,7 +149,7 @@ def captioned(folder: Path, captions: Path) -> dict[Split, Captioned] | Captione
             found.setdefault(file, []).append(caption)
             if split:
                 splits[file] = _SPLIT_FOLDERS[split.lower()]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise UnusablePictures(f"{captions} cannot be read as captions ({type(error).__name__}: {error})") from error
     here = {file: folder / file for file in found if (folder / file).is_file()}
     if not here:
@@ -218,23 +220,31 @@ def _rows(captions: Path) -> Iterable[tuple[str, str, str | None]]:
     if kind == ".json":
         return _coco(json.loads(text))
     if kind in {".jsonl", ".ndjson"}:
-        return list(chain.from_iterable(_line(json.loads(line)) for line in text.splitlines() if line.strip()))
+        return list(chain.from_iterable(_line(json.loads(line)) for line in text.split("\n") if line.strip()))
     if kind in {".csv", ".tsv"}:
-        rows = csv.DictReader(text.splitlines(), delimiter="," if kind == ".csv" else "\t")
+        rows = csv.DictReader(io.StringIO(text, newline=""), restkey=_REST, delimiter="," if kind == ".csv" else "\t")
         return list(chain.from_iterable(_line(row) for row in rows))
-    return [_token(line) for line in text.splitlines() if line.strip()]
+    return [_token(line) for line in text.split("\n") if line.strip()]
 
 
 def _coco(content: dict[str, list[dict[str, object]]]) -> list[tuple[str, str, str | None]]:
     files = {image["id"]: str(image["file_name"]) for image in content["images"]}
-    return [(files[found["image_id"]], str(found["caption"]).strip(), None) for found in content["annotations"]]
+    return [(files[found["image_id"]], _said(found["caption"]), None) for found in content["annotations"]]
 
 
 def _line(row: dict[str, object]) -> list[tuple[str, str, str | None]]:
     captions = row["captions"] if "captions" in row else row["caption"]
+    if _REST in row:  # a caption with a comma and without quotes would be cut
+        raise ValueError(f"more columns than the header has: {row}")
     each = captions if isinstance(captions, list) else [captions]
     split = row.get("split")
-    return [(str(row["file"]), str(caption).strip(), str(split) if split else None) for caption in each]
+    return [(str(row["file"]), _said(caption), str(split) if split else None) for caption in each]
+
+
+def _said(caption: object) -> str:
+    if caption is None:
+        raise ValueError("a row without a caption")
+    return str(caption).strip()
 
 
 def _token(line: str) -> tuple[str, str, str | None]:

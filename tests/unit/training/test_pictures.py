@@ -216,3 +216,34 @@ def test_a_folder_with_train_and_test_gets_its_validation_from_train(tmp_path: P
 def test_a_folder_with_too_little_to_hold_out_is_told(files: list[str], tmp_path: Path) -> None:
     with pytest.raises(UnusablePictures, match=r"wants train and test|no pictures are left"):
         parts(LabelledOptions(pictures=laid(tmp_path, *files), name="x"))
+
+
+@pytest.mark.parametrize("strange", ["\u2028", "\x85", "\x0c"])
+def test_a_caption_keeps_what_looks_like_the_end_of_a_line_and_is_none(tmp_path: Path, strange: str) -> None:
+    laid(tmp_path, "a.png")
+    caption = f"a{strange}b"
+    (tmp_path / "c.jsonl").write_text(json.dumps({"file": "a.png", "caption": caption}, ensure_ascii=False), encoding="utf-8")
+    (tmp_path / "c.csv").write_text(f'file,caption\na.png,"{caption}"\na.png,"two\nlines"\n', encoding="utf-8")
+    (tmp_path / "c.txt").write_text(f"a.png\t{caption}\n", encoding="utf-8")
+    expected = {"c.jsonl": ((caption,),), "c.csv": ((caption, "two\nlines"),), "c.txt": ((caption,),)}
+    for name, captions in expected.items():
+        found = captioned(tmp_path, tmp_path / name)
+        assert isinstance(found, Captioned)
+        assert found.captions == captions
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("c.csv", "file,caption\na.png\n"),
+        ("c.csv", "file,caption\na.png,a dog, running\n"),
+        ("c.csv", f"file,caption\na.png,{'x' * 200_000}\n"),
+        ("c.jsonl", '{"file": "a.png", "caption": null}'),
+        ("c.json", '{"images": [{"id": 1, "file_name": "a.png"}], "annotations": [{"image_id": 1, "caption": null}]}'),
+    ],
+)
+def test_no_caption_is_learned_that_nobody_wrote(tmp_path: Path, name: str, text: str) -> None:
+    laid(tmp_path, "a.png")
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UnusablePictures, match="captions"):
+        captioned(tmp_path, tmp_path / name)
