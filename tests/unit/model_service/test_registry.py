@@ -129,7 +129,6 @@ def test_the_segmenter_asked_for_comes_before_any_that_stands_in(models: Path) -
         Weights(models, hub_timeout_s=0.5, may_fetch=False).segmenter("yoloe-26s-seg-pf.pt")
 
 
-@pytest.mark.parametrize("profile", ["clip", "auto"])
 class _Assets(BaseHTTPRequestHandler):
     """Weights, a piece at a time; a second caller finds a first one half way."""
 
@@ -170,6 +169,7 @@ def test_two_who_share_a_folder_may_fetch_the_same_at_once(models: Path, monkeyp
     assert fetched.read_bytes() == b"".join(_Assets.pieces)
 
 
+@pytest.mark.parametrize("profile", ["clip", "auto"])
 def test_without_weights_and_hub_it_fails_soon_and_says_what_to_do(
     profile: str, settings: Callable[..., ModelSettings], no_starter: Path
 ) -> None:
