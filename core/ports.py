@@ -196,7 +196,7 @@ class VectorStore(Protocol):
         min_score: float | None = None,
         with_vectors: bool = False,
     ) -> list[Hit]:
-        """Nearest points, best first; a collection that does not exist is empty."""
+        """Nearest points, best first, of those that score above `min_score`; a collection that does not exist is empty."""
         ...
 
     async def retrieve(self, collection: str, ids: Sequence[str], *, with_vectors: bool = False) -> list[Record]:

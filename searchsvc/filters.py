@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
@@ -40,7 +41,7 @@ def where_of(scope: Scope, wanted: SearchFilter | None, *, without_images: Seque
 def _conditions(wanted: SearchFilter) -> list[Condition]:
     conditions: list[Condition] = []
     if wanted.folder:
-        conditions.append(Match("folders", (wanted.folder,)))
+        conditions.append(Match("folders", _folder_spellings(wanted.folder)))
     if wanted.name:
         conditions += [Substring("names", part) for part in _name_parts(wanted.name)]
     if wanted.label:
@@ -54,6 +55,11 @@ def _conditions(wanted: SearchFilter) -> list[Condition]:
     if wanted.orientation:
         conditions.append(Match("orientation", wanted.orientation))
     return conditions
+
+
+def _folder_spellings(folder: str) -> tuple[str, ...]:
+    """As it is written, and as systems spell accents: those of Apple write the letter and its accent, others one letter for both."""
+    return tuple(dict.fromkeys((folder, unicodedata.normalize("NFC", folder), unicodedata.normalize("NFD", folder))))
 
 
 def _spellings(label: str) -> tuple[str, ...]:
@@ -90,11 +96,13 @@ def _beside(box: GpsBox) -> list[Condition]:
 def shown_path(paths: list[str], wanted: SearchFilter | None) -> str | None:
     """Of an image's paths the one to show: that which lies in the folder, and has the name, that was asked for."""
 
+    within = tuple(f"{folder}/" for folder in _folder_spellings(wanted.folder)) if wanted and wanted.folder else ("",)
+
     def misses(path: str) -> int:
         if wanted is None:
             return 0
         name = f"/{folded(PurePosixPath(path).name)}/"
-        in_folder = not wanted.folder or path.startswith(f"{wanted.folder}/")
+        in_folder = path.startswith(within)
         named = not wanted.name or all(part in name for part in _name_parts(wanted.name))
         return (not in_folder) + (not named)
 

@@ -33,7 +33,8 @@ class SearchSettings(ModelAddresses, FolderSettings):
         default=None,
         min_length=1,
         repr=False,
-        description="key of the feedback tokens (HS256, at least 32 bytes); unset: made once and kept in `DATA_DIR/jwt_secret`",
+        description="key of the feedback tokens (HS256), of 32 bytes or more, a shorter one is warned of; unset: made once and kept in"
+        " `DATA_DIR/jwt_secret`",
     )
     jwt_secrets: Annotated[tuple[tuple[str, str], ...], NoDecode] = Field(
         default=(),

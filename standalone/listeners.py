@@ -13,9 +13,12 @@ class AddressInUse(Exception):
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Bind a TCP socket. Raises AddressInUse, or OSError when the address cannot be had at all."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    listener = socket.socket(family, kind, protocol)
+    """Bind a TCP socket. Raises AddressInUse, or OSError, which names the address, when it cannot be had at all."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, kind, protocol)
+    except (OSError, UnicodeError) as error:
+        raise _cannot_listen(host, port, error) from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
@@ -24,8 +27,13 @@ def bind(host: str, port: int) -> socket.socket:
         listener.close()
         if error.errno == errno.EADDRINUSE:
             raise AddressInUse(f"port {port} on {host} is in use") from None
-        raise
+        raise _cannot_listen(host, port, error) from error
     return listener
+
+
+def _cannot_listen(host: str, port: int, error: OSError | UnicodeError) -> OSError:
+    why = error.strerror if isinstance(error, OSError) else "this is no name of a host"
+    return OSError(f"nothing can listen on {host}, port {port}: {why}")
 
 
 def bind_near(port: int) -> socket.socket:

@@ -251,7 +251,7 @@ class FakeVectorStore:
             Hit(point.id, float(point.vector @ vector), point.payload, point.vector if with_vectors else None)
             for point in self._matching(collection, where)
         ]
-        hits = [hit for hit in hits if min_score is None or hit.score >= min_score]
+        hits = [hit for hit in hits if min_score is None or hit.score > min_score]
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))[offset : offset + limit]
 
     async def retrieve(self, collection: str, ids: Sequence[str], *, with_vectors: bool = False) -> list[Record]:

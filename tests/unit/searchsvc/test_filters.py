@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from aiohttp import FormData
@@ -125,6 +126,18 @@ async def test_a_picture_of_an_earlier_release_is_shown_with_what_is_known_of_it
             held[point.id] = Point(point.id, point.vector, {**kept, "taken_at": 1e300})
     [match] = (await world.search(text="red"))["matches"]
     assert (match["image_id"], match["orientation"], match["taken_at"], match["location"]) == (image_id, "landscape", None, None)
+
+
+@pytest.mark.parametrize("lies_in", ["NFC", "NFD"])
+@pytest.mark.parametrize("asked", ["NFC", "NFD"])
+async def test_a_folder_is_found_however_its_accents_are_spelt(
+    world: World, lies_in: Literal["NFC", "NFD"], asked: Literal["NFC", "NFD"]
+) -> None:
+    folder = unicodedata.normalize(lies_in, "Café/Über")
+    image_id = await world.add(picture("red"), f"{folder}/one.png")
+    await world.add(picture("green"), "Cafe/one.png")
+    [match] = (await world.search(text="red", filter={"folder": unicodedata.normalize(asked, "Café/Über")}))["matches"]
+    assert (match["image_id"], match["path"]) == (image_id, f"{folder}/one.png")
 
 
 async def test_an_image_is_shown_while_the_vectors_are_away(world: World, three: dict[str, str]) -> None:
