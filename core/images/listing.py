@@ -57,7 +57,7 @@ class Listing:
         """With `odd`, names among them that nobody could open."""
         from obstore.exceptions import InvalidPathError  # noqa: PLC0415 - an extra
 
-        last = after
+        last, any_came = after, False
         if any(name and is_odd(name) for name in (below, after)):
             yield from self._careful_pages(below, after, odd=odd)
             return
@@ -65,11 +65,14 @@ class Listing:
             pages = self._store.list(below or None, offset=after or None, chunk_size=_PAGE)
             while page := self._calls.wait(lambda: anext(pages, None)):
                 found = [stored(meta) for meta in page]
-                last = found[-1].path
+                last, any_came = found[-1].path, True
                 yield found
         except InvalidPathError:
             self._tell_odd_names()
-            yield from self._careful_pages(below, last, odd=odd)
+        else:
+            if any_came or self._keys is None:  # to obstore, a login page is a bucket with nothing in it
+                return
+        yield from self._careful_pages(below, last, odd=odd)
 
     def _tell_odd_names(self) -> None:
         if not self._told_odd:

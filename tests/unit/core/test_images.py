@@ -440,8 +440,9 @@ def test_what_is_no_listing_is_not_taken_for_that_of_an_emptier_bucket(bucket: B
     assert [file.path for page in opened.list() for file in page] == ["a.jpg"]
     bucket.service.saying = said
     try:
-        with pytest.raises(Unavailable):
-            list(opened.list(after="0//odd.jpg"))
+        for after in ("", "0//odd.jpg"):
+            with pytest.raises(Unavailable):
+                list(opened.list(after=after))
     finally:
         bucket.service.saying = None
         opened.close()
