@@ -401,7 +401,7 @@ async def _given_until_killed(house: House, switch: KillSwitch, records: Sequenc
     return switch.dead.is_set()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3600)
 async def test_a_kill_at_any_operation_of_an_import_ends_as_if_there_was_none(tmp_path: Path) -> None:
     stride, at, kills = int(os.environ.get("CRASH_STRIDE", "29")), 1, 0
     killed = True
