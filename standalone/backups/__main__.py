@@ -45,10 +45,7 @@ def main() -> int:
         print(f"The settings don't hold:\n{faults_of(error)}", file=sys.stderr)
         return 1
     except RestoreBrokenOff as error:
-        print(
-            f"The restore was broken off: {error}. Nothing starts on half of it: run it again, it goes on where it ended",
-            file=sys.stderr,
-        )
+        print(f"Nothing starts on half of it: {error}", file=sys.stderr)
         return 1
     except (ImageSearchError, OSError, sqlite3.Error) as error:
         print(f"Nothing was done: {error}" if asked.command == "restore" else f"No backup was made: {error}", file=sys.stderr)

@@ -53,7 +53,7 @@ async def restore(settings: FolderSettings, source: Path, *, pictures: bool = Fa
                     await snapshots.put_back(source / VECTORS, manifest.points)
                 before = _exchange(settings.data_dir, staging)
             except (ImageSearchError, OSError) as error:
-                raise RestoreBrokenOff(str(error)) from error
+                raise RestoreBrokenOff(f"the restore was broken off: {error}. Run it again, it goes on where it ended") from error
     return manifest, before
 
 
