@@ -19,7 +19,6 @@ from tests.e2e.stock import Stock, photos
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.shared,
-    pytest.mark.timeout(300),
     pytest.mark.skipif("GALLERY" not in os.environ, reason="takes screenshots into the folder that GALLERY names"),
 ]
 

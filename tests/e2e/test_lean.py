@@ -30,7 +30,6 @@ def lean_python(tmp_path: Path) -> str:
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(180)
 def test_an_environment_without_torch_finds_pictures_by_words_and_by_a_picture(tmp_path: Path, lean_python: str) -> None:
     listed = subprocess.run([str(_UV), "pip", "list", "--python", lean_python], capture_output=True, text=True, check=True).stdout
     assert "onnxruntime" in listed

@@ -19,7 +19,7 @@ from model_service.registry import STARTER
 from tests.checkpoints import COLOURS, SHAPES, synthetic_picture
 from tests.e2e.product import Product, wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.serial, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.serial]
 
 PICTURES = 60
 LATE = 4

@@ -12,9 +12,9 @@ from playwright.sync_api import Browser, Page, expect
 from tests.checkpoints import models_dir
 from tests.e2e.looking import ADD, PICK, QUESTION, ask, hand_over, is_shown, jpeg, places, ratings, refine, rows_of
 from tests.e2e.product import Product, wait_for
-from tests.e2e.stock import Stock, drawn, photos
+from tests.e2e.stock import Stock, corner, drawn, photos
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.e2e
 
 ITSELF = re.compile(r"1\.000|0\.99\d")
 """The score of a picture that is asked by."""
@@ -50,7 +50,7 @@ def stock(house: tuple[Product, Stock]) -> Stock:
 def page(browser: Browser, product: Product) -> Iterator[Page]:
     trouble: list[str] = []
     opened = browser.new_page(base_url=str(product.http.base_url), viewport={"width": 1280, "height": 800})
-    opened.set_default_timeout(10_000)
+    opened.set_default_timeout(20_000)
     opened.on("pageerror", lambda error: trouble.append(str(error)))
     opened.on("console", lambda message: trouble.append(message.text) if "Content Security" in message.text else None)
     opened.goto("/")
@@ -243,7 +243,7 @@ def test_an_upload_is_followed_live_until_it_is_found(page: Page, product: Produ
     expect(page.locator("#ingestion .state")).to_have_text("Up to date")
     asked = []
     page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/status") else None)
-    picture = next(reversed(stock.late.values())) + b"\0"  # other bytes, the same picture
+    picture = corner(next(reversed(stock.late.values())))
     page.get_by_label(ADD).set_input_files(jpeg(picture, "just added.jpg"))
     row = page.get_by_role("listitem").filter(has_text="just added.jpg")
     expect(row.locator(".state")).to_have_text("indexed", timeout=20_000)

@@ -15,7 +15,7 @@ from tests.checkpoints import synthetic_picture
 from tests.e2e.product import REPOSITORY, Product, wait_for
 from tests.faulty_decoding import faulty
 
-pytestmark = [pytest.mark.e2e, pytest.mark.serial, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.serial]
 
 _DECODING = "core.decoding_process"
 

@@ -24,7 +24,6 @@ from tests.unit.deploy.test_scale import OURS, SECRETS, environment, target_of
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.timeout(300),
     pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
 ]
 

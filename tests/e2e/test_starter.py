@@ -30,7 +30,6 @@ _LEAST_SHARE = 0.01
 
 @pytest.mark.e2e
 @pytest.mark.shared
-@pytest.mark.timeout(300)
 def test_fifty_photos_are_found_by_everyday_words_with_nothing_downloaded(tmp_path: Path, photos: list[Path]) -> None:
     coco = [photo for photo in photos if photo.parent.name == "train2017"][:50]
     shown = _things(coco[0].parents[1] / "annotations" / "instances_train2017.json")

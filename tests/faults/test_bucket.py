@@ -16,7 +16,7 @@ from tests.e2e.product import wait_for
 from tests.faults.rig import Rig, some_picture
 from tests.ram import ram_folder
 
-pytestmark = [pytest.mark.e2e, pytest.mark.serial, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.serial]
 
 
 class BucketRig(Rig):

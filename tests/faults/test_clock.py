@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.product import wait_for
 from tests.faults.rig import Rig, some_picture
 
-pytestmark = [pytest.mark.e2e, pytest.mark.serial, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.serial]
 
 _DAY_S = 86_400.0
 

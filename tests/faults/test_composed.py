@@ -22,7 +22,7 @@ from tests.faults.rig import QUICK, some_picture, under_test
 from tests.ports import free_port
 from tests.ram import ram_folder
 
-pytestmark = [pytest.mark.e2e, pytest.mark.serial, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.serial]
 
 _MODULES = {"qdrant": "tests.qdrant_rest", "model": "model_service", "watcher": "watcher", "search": "searchsvc"}
 

@@ -18,7 +18,7 @@ from tests.faults.rig import Rig, some_picture
 from tests.ram import ram_folder
 from tests.unit.watcher.fakes import FakeStore, House, jpeg, matches, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.serial, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.serial]
 
 _QUEUE_LIMIT = Path("/proc/sys/fs/inotify/max_queued_events")
 _FEW_WATCHES = "echo 12 > /proc/sys/user/max_inotify_watches"

@@ -11,7 +11,7 @@ from tests.faults.injected import POINTS
 from tests.faults.rig import Rig, some_picture
 from tests.faults.workload import Workload
 
-pytestmark = [pytest.mark.e2e, pytest.mark.serial, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.serial]
 
 _OF_MODELS = frozenset({"picture_received", "picture_segmented", "picture_embedded"})
 _OF_INDEX = frozenset({"index_copied", "index_placed", "index_unswitched", "index_switched"})

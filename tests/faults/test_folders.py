@@ -16,7 +16,7 @@ from tests.e2e.product import PYTHON_STANDALONE, wait_for
 from tests.faults.disks import Disk, small_disk
 from tests.faults.rig import Rig, some_picture
 
-pytestmark = [pytest.mark.e2e, pytest.mark.serial, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.serial]
 
 _CAPABILITIES = "-dac_override,-dac_read_search"
 

@@ -12,7 +12,7 @@ from tests.e2e.product import wait_for
 from tests.faults.disks import Disk, small_disk
 from tests.faults.rig import Rig, some_picture
 
-pytestmark = [pytest.mark.e2e, pytest.mark.serial, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.serial]
 
 _VECTORS_MB = 420  # an empty collection takes 105, and 64 are kept free
 _PLENTY_MB = 600

@@ -13,7 +13,7 @@ from tests.e2e.product import wait_for
 from tests.faults.rig import Rig
 from tests.faults.workload import Workload
 
-pytestmark = [pytest.mark.e2e, pytest.mark.serial, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.serial]
 
 _VICTIMS = ("product", "models", "all", "while starting")
 

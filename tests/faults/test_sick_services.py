@@ -27,7 +27,7 @@ from tests.unit.model_service.fakes import fake_parts
 from watcher.app import RunningWatcher, running_watcher
 from watcher.settings import WatcherSettings
 
-pytestmark = [pytest.mark.serial, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.serial
 
 _SICKNESSES = [one for one in Sickness if one is not Sickness.NONE]
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.faults.rig import Rig, some_picture
 
-pytestmark = [pytest.mark.e2e, pytest.mark.serial, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.serial]
 
 _STEPS = (
     "file_seen",

@@ -18,7 +18,6 @@ from tests.queue.rig import Fleet, why_not
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.timeout(300),
     pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
 ]
 

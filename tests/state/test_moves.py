@@ -31,7 +31,6 @@ from watcher.database import LEDGER_NAME
 from watcher.ledger import FileLedger
 
 pytestmark = [
-    pytest.mark.timeout(180),
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant"),
 ]
 

@@ -41,8 +41,6 @@ from watcher.ledger import FileLedger
 from watcher.shared_ledger import SharedLedger
 
 # ruff: noqa: S608 - the tables' names are our own
-pytestmark = pytest.mark.timeout(300)
-
 ROOT = Path(__file__).parents[2]
 NAMES = {LEDGER_NAME: [table.name for table in TABLES if table.name != "feedback"], FEEDBACK_NAME: ["feedback"]}
 ODD = (

@@ -60,7 +60,7 @@ class Site:
         self.server = TestServer(app)
         await self.server.start_server()
         page = await self.browser.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(20_000)
         page.on("pageerror", lambda error: self.trouble.append(str(error)))
         page.on("console", lambda message: self.trouble.append(message.text) if "Content Security" in message.text else None)
         await page.goto(str(self.server.make_url(address)))

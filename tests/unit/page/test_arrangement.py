@@ -8,7 +8,7 @@ from playwright.async_api import expect
 from tests.fakes import picture
 from tests.unit.page.conftest import Site
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_near_duplicates_stand_as_one_tile_that_opens_them(site: Site) -> None:

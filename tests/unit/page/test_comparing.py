@@ -9,7 +9,7 @@ from core.ports import Point
 from tests.fakes import IMAGE_SPACE, READY, TEXT_SPACE, picture, word_vector
 from tests.unit.page.conftest import Site
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def two_minds(site: Site) -> str:

@@ -8,7 +8,7 @@ from playwright.async_api import Page, expect
 from searchsvc.operations import OPERATIONS
 from tests.unit.page.conftest import Site
 
-pytestmark = [pytest.mark.timeout(90), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def _opened(site: Site, address: str) -> tuple[Page, list[str]]:

@@ -8,7 +8,7 @@ from playwright.async_api import expect
 from tests.fakes import picture
 from tests.unit.page.conftest import Site, query
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_more_like_this_joins_the_words_and_leaves_the_picture_itself_out(site: Site) -> None:

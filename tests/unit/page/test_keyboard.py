@@ -10,7 +10,7 @@ from playwright.async_api import Page, Route, expect
 from tests.fakes import picture
 from tests.unit.page.conftest import Site, query
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def _opened(site: Site) -> Page:

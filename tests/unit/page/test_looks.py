@@ -8,7 +8,7 @@ from playwright.async_api import Locator, expect
 from tests.fakes import picture
 from tests.unit.page.conftest import Site, query
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MISSING = """field => {
     const style = getComputedStyle(field);

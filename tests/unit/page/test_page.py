@@ -11,7 +11,7 @@ from core.errors import NoModel
 from tests.fakes import image_id_of, picture
 from tests.unit.page.conftest import Site, query
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_words_find_pictures_and_the_address_can_be_linked(site: Site) -> None:

@@ -8,7 +8,7 @@ from playwright.async_api import FloatRect, Locator, Page, expect
 from tests.fakes import picture
 from tests.unit.page.conftest import Site, query
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def box_of(locator: Locator) -> FloatRect:

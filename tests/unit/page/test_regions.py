@@ -13,7 +13,7 @@ from playwright.async_api import FloatRect, Page, Route, expect
 from tests.fakes import picture
 from tests.unit.page.conftest import Site, query
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 def red_with_a_blue_corner() -> bytes:

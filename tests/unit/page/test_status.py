@@ -9,7 +9,7 @@ from core.schemas import ModelChange, ModelsCourse
 from tests.fakes import picture
 from tests.unit.page.conftest import Site, query
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 def asked_of(page: Page, path: str) -> list[str]:

@@ -11,7 +11,7 @@ from playwright.async_api import Page, Route, expect
 from tests.fakes import picture
 from tests.unit.page.conftest import Site, query
 
-pytestmark = [pytest.mark.timeout(90), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PICK = "Picture to search with"
 ADD = "Pictures to add to the folder"

@@ -227,7 +227,6 @@ async def test_points_lost_from_the_edition_to_come_are_made_before_it_takes_ove
         assert _images_in(house, "clip-f2") == PICTURES + 1
 
 
-@pytest.mark.timeout(300)
 async def test_a_kill_at_any_operation_of_a_change_is_made_good_by_the_next_start(house: House, tmp_path: Path) -> None:
     """Until the take-over the models before have all pictures; after it the new ones; and no picture is embedded a third time."""
     seed = random.randrange(2**32)

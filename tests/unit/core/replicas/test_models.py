@@ -18,8 +18,6 @@ from core.replicas.race import HEDGE_SHARE, RETRY_SHARE
 from core.schemas import Priority
 from tests.unit.core.replicas.fakes import PICTURE, Ailment, Ward, ward
 
-pytestmark = pytest.mark.timeout(60)
-
 _QUICK = [one for one in Ailment if one not in {Ailment.NONE, Ailment.SLOW, Ailment.HANGS, Ailment.DRAINS}]
 
 

@@ -25,8 +25,6 @@ from tests.fakes import FakeCatalog, FakeVectorStore, picture
 from tests.ports import free_ports
 from tests.unit.core.replicas.fakes import Ailment, ward
 
-pytestmark = pytest.mark.timeout(120)
-
 _PERIOD_S = 0.02
 """50 queries a second."""
 

@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from prometheus_client import CollectorRegistry
 
 from core.ports import Catalog
@@ -26,8 +25,6 @@ from tests.ports import free_ports
 from tests.unit.model_service.fakes import fake_parts
 from tests.unit.watcher.fakes import House
 from watcher.app import running_watcher
-
-pytestmark = pytest.mark.timeout(120)
 
 _PICTURES = 6
 

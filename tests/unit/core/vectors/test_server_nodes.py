@@ -25,7 +25,6 @@ from tests.qdrant_cluster import WRITE_TROUBLES, Cluster, Trouble, qdrant_cluste
 from tests.qdrant_rest import qdrant_rest
 
 pytestmark = [
-    pytest.mark.timeout(120),
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant"),
 ]
 
