@@ -38,7 +38,7 @@ _GATEWAY_STATUSES = (502, 503, 504)
 _OF_ANOTHER_VERSION = {"extra_forbidden", "missing"}
 """What pydantic finds in an answer that has other fields than ours."""
 
-_PLAIN_PICTURE = base64.b64decode(
+PLAIN_PICTURE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAGUlEQVR42mNsaGhgIAUwMZAIRjWMahg6GgDJTAGg54KQ4AAAAABJRU5ErkJggg=="
 )
 """Grey, of 16 x 16 pixels."""
@@ -121,7 +121,7 @@ class ModelClient:
     async def _can_read_others(self, query: dict[str, str]) -> bool:
         """Whether the analysis of another picture comes well: one that nobody can read would keep all others waiting for ever."""
         try:
-            await self._analysis(_PLAIN_PICTURE, {name: value for name, value in query.items() if name != "region"})
+            await self._analysis(PLAIN_PICTURE, {name: value for name, value in query.items() if name != "region"})
         except ImageSearchError:
             return False
         return True

@@ -11,7 +11,8 @@ from functools import partial
 
 from core import points
 from core.decoding import Decoder
-from core.errors import ImageRejected, ImageSearchError
+from core.errors import ImageRejected, ImageSearchError, ModelCrashed, ModelUnavailable
+from core.model_client import PLAIN_PICTURE
 from core.ports import Embedder, Payload, Record, VectorStore
 from core.schemas import (
     AnalysedSegment,
@@ -75,6 +76,18 @@ class Ingest:
         """Have a collection for each of the models' spaces."""
         for space in info.spaces:
             await self._vectors.ensure(space)
+
+    async def hear_witness(self, info: ModelsInfo, former: ModelsInfo | None = None) -> None:
+        """Have the models analyse a picture that is known to be well: only then it tells of another that they fail on it.
+
+        Raises ModelUnavailable where they cannot.
+        """
+        for models in (info, former):
+            if models is not None:
+                try:
+                    await self._embedder.analyse(PLAIN_PICTURE, fingerprint=models.fingerprint or None)
+                except (ModelCrashed, ImageRejected) as error:
+                    raise ModelUnavailable(f"the models fail on every picture: {error}") from None
 
     async def run(self, job: Job, info: ModelsInfo, former: ModelsInfo | None = None) -> Ingested:
         """Bring all points of the image into the vectors; into those of the `former` models first, which answer, if they are given.

@@ -6,6 +6,7 @@ import asyncio
 import math
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from core.errors import (
     ImageRejected,
     InvalidRequest,
     ModelCrashed,
+    ModelUnreachable,
     NotFound,
     Overloaded,
     Reason,
@@ -95,6 +97,10 @@ class Worker:
         self._stranded: list[Job] = []
         self._wake = asyncio.Event()
         self._starting = asyncio.Lock()
+        self._models_suspect = False
+        """They failed on a picture, and were not seen to be well since."""
+        self._broken_off: Counter[str] = Counter()
+        """How often models went away with these pictures, which nobody may have to wait behind."""
         self._pause_s = 0.0
 
     @property
@@ -330,12 +336,16 @@ class Worker:
     async def _attempt(self, job: Job, info: ModelsInfo, started: float) -> None:
         try:
             former = None if job.was_indexed else await self._former()
+            if job.crashes or self._models_suspect:
+                await self._ingest.hear_witness(info, former)
+                self._models_suspect = False
             ingested = await self._ingest.run(job, info, former)
             await self._complete(job, ingested, started)
         except ImageRejected as error:
             await self._fail(job, error.reason, str(error), info)
         except ModelCrashed as error:
             self._info = None
+            self._models_suspect = True
             await self._count(job, Reason.CRASHES_MODEL, str(error), info)
         except Unavailable as error:
             await self._wait_out(job, error)
@@ -351,6 +361,7 @@ class Worker:
 
     async def _complete(self, job: Job, ingested: Ingested, started: float) -> None:
         outcome = ingested.outcome
+        self._broken_off.pop(job.image_id, None)
         now = self._ledger.now()
         if not await self._ledger.run(jobs.complete, job, outcome, now):
             log.warning("lease_lost", image_id=job.image_id)
@@ -373,7 +384,11 @@ class Worker:
     async def _wait_out(self, job: Job, error: Unavailable) -> None:
         self._info = None if not isinstance(error, Overloaded) else self._info
         self._pause_s = self.outage.note(error)
-        await self._ledger.run(jobs.postpone, job, 0.0)
+        until = 0.0
+        if isinstance(error, ModelUnreachable):  # a proxy before it tells so as well of a service that died of this picture
+            self._broken_off[job.image_id] += 1
+            until = self._ledger.now() + self._retry_pause_s(self._broken_off[job.image_id])
+        await self._ledger.run(jobs.postpone, job, until)
 
     async def _count(self, job: Job, reason: Reason, detail: str, info: ModelsInfo) -> None:
         """An attempt went wrong in a way that speaks against the image."""
@@ -381,10 +396,14 @@ class Worker:
         if attempts >= self._limits.max_attempts:
             await self._fail(job, reason, detail, info)
             return
-        pause_s = min(self._limits.retry_min_s * 2 ** (attempts - 1), self._limits.retry_max_s) * random.uniform(0.75, 1)  # noqa: S311
+        pause_s = self._retry_pause_s(attempts)
         crashed = reason is Reason.CRASHES_MODEL
         await self._ledger.run(jobs.count_attempt, job, self._ledger.now() + pause_s, crashed=crashed)
         log.warning("attempt_failed", image_id=job.image_id, attempt=attempts, reason=reason.value, retry_in_s=pause_s)
+
+    def _retry_pause_s(self, attempts: int) -> float:
+        pause_s = min(self._limits.retry_min_s * 2.0 ** min(attempts - 1, 32), self._limits.retry_max_s)
+        return pause_s * random.uniform(0.75, 1)  # noqa: S311 - jitter
 
     async def _fail(self, job: Job, reason: Reason, detail: str, info: ModelsInfo) -> None:
         if job.was_indexed:
