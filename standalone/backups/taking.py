@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from standalone.backups.manifest import MANIFEST, Manifest, record_of
 from watcher.database import LEDGER_NAME
 
 LEDGER, FEEDBACK, SECRET, VECTORS, PICTURES = LEDGER_NAME, FEEDBACK_NAME, SECRET_NAME, "vectors", "pictures"
+_LOCKS = f".*.{'[0-9a-f]' * 32}.lock"
 
 
 class NothingToBackUp(ImageSearchError):
@@ -38,9 +41,7 @@ async def take(settings: FolderSettings, target: Path, *, vectors: bool = True, 
     if in_files and not any((data / name).exists() for name in (LEDGER, FEEDBACK, SECRET, VECTORS)):
         raise NothingToBackUp(f"there is nothing to back up in {data}: is DATA_DIR what it is when the product runs?")
     files.make_folder(target.parent)
-    building = files.unfinished(target)
-    building.mkdir(mode=0o700)
-    try:
+    with _begun(target) as building:
         images = (
             _copied(data / LEDGER, building / LEDGER, "SELECT count(*) FROM images WHERE state = 'indexed'") if in_files else None
         )
@@ -64,10 +65,35 @@ async def take(settings: FolderSettings, target: Path, *, vectors: bool = True, 
         files.sync_tree(building)
         building.rename(target)
         files.sync([target.parent])
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
     return manifest
+
+
+@contextmanager
+def _begun(target: Path) -> Iterator[Path]:
+    """A folder to build it in, which is no more afterwards. The lock beside it holds for as long as its process lives."""
+    _sweep(target.parent)
+    building = files.unfinished(target)
+    lock = building.with_suffix(".lock")
+    with lock.open("xb") as held:
+        with suppress(OSError):  # where nothing can be locked, nothing is swept either
+            fcntl.flock(held, fcntl.LOCK_EX)
+        try:
+            building.mkdir(mode=0o700)
+            yield building
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+            lock.unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what backups that were killed left here."""
+    for lock in folder.glob(_LOCKS):
+        building = lock.with_suffix(".part")
+        if building.is_dir():  # of a backup that has its lock: without the folder it may be about to take it
+            with suppress(OSError), lock.open("r+b") as held:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(building)
+                lock.unlink()
 
 
 def _copied(source: Path, target: Path, counting: str) -> int | None:

@@ -11,8 +11,8 @@ import random
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -372,6 +372,42 @@ async def test_a_backup_that_fails_leaves_nothing_behind(house: RealHouse, ram: 
     empty = RealHouse(ram / "empty")
     with pytest.raises(NothingToBackUp):
         await take(settings_of(empty), ram / "third")
+
+
+@asynccontextmanager
+async def _copying_for_ever(house: RealHouse, target: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A backup that is half-made for as long as the context lasts: the vectors are not to be had."""
+    environment = {**os.environ, "IMAGES_DIR": str(house.images), "DATA_DIR": str(house.state)}
+    with copying(house.state / "vectors"):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "standalone.backups", "take", str(target), cwd=ROOT, env=environment, stderr=subprocess.PIPE
+        )
+        try:
+            async with asyncio.timeout(100):
+                while not list(target.parent.glob(f".{target.name}.*.part/vectors")):
+                    await asyncio.sleep(0.01)
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+async def test_the_next_backup_removes_what_killed_ones_left_and_nothing_of_one_that_still_runs(
+    house: RealHouse, ram: Path
+) -> None:
+    def hidden() -> set[str]:
+        return {path.name.split(".")[1] for path in ram.iterdir() if path.name.startswith(".")}
+
+    async with _copying_for_ever(house, ram / "killed"):
+        pass
+    (ram / ".of-somebody-else.part").mkdir()
+    assert hidden() == {"killed", "of-somebody-else"}
+    async with _copying_for_ever(house, ram / "running"):
+        await take(settings_of(house), ram / "second", vectors=False)
+        assert hidden() == {"running", "of-somebody-else"}
+    await take(settings_of(house), ram / "third")
+    assert hidden() == {"of-somebody-else"}
 
 
 async def test_vectors_of_another_home_are_refused(house: RealHouse, ram: Path) -> None:
