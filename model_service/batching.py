@@ -24,6 +24,7 @@ from weakref import WeakKeyDictionary
 
 from core.errors import ModelUnavailable
 from core.schemas import Priority
+from model_service.hanging import end_process, watch
 from model_service.metrics import InferenceMetrics
 
 LONGEST_INGEST_S = 0.06
@@ -56,12 +57,22 @@ class _Waiting:
 class Dispatcher:
     """Owns the inference threads. Every submitted input ends in a result or an exception, also when the dispatcher stops.
 
-    It holds no model that nothing waits for, so that one that is let go of elsewhere is gone.
+    It holds no model that nothing waits for, so that one that is let go of elsewhere is gone. A pass that takes longer than
+    `longest_pass_s` is told to `on_hang`.
     """
 
-    def __init__(self, metrics: InferenceMetrics, *, longest_ingest_s: float = LONGEST_INGEST_S) -> None:
+    def __init__(
+        self,
+        metrics: InferenceMetrics,
+        *,
+        longest_pass_s: float,
+        longest_ingest_s: float = LONGEST_INGEST_S,
+        on_hang: Callable[[asyncio.Task[None]], None] = end_process,
+    ) -> None:
         self._metrics = metrics
         self._longest_ingest_s = longest_ingest_s
+        self._longest_pass_s = longest_pass_s
+        self._on_hang = on_hang
         self._most: WeakKeyDictionary[BatchModel[Any, Any], int] = WeakKeyDictionary()
         """How many inputs a batch of ingestion may have, by model, as far as it was tried."""
         self._queues: dict[Priority, dict[BatchModel[Any, Any], deque[_Waiting]]] = {Priority.QUERY: {}, Priority.INGEST: {}}
@@ -71,21 +82,24 @@ class Dispatcher:
         self._passes: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="inference")
         self._changed = asyncio.Event()
-        self._dispatching: asyncio.Task[None] | None = None
+        self._at_work: list[asyncio.Task[None]] = []
         self._stopped = False
         for priority in Priority:
             metrics.follow_queue(priority, depth=partial(self._depth, priority), age_s=partial(self._age_s, priority))
 
     async def __aenter__(self) -> Self:
-        self._dispatching = asyncio.create_task(self._dispatch(), name="dispatch")
+        watching = watch(self._passes, longest_s=self._longest_pass_s, on_hang=self._on_hang)
+        self._at_work = [
+            asyncio.create_task(self._dispatch(), name="dispatch"),
+            asyncio.create_task(watching, name="watch-passes"),
+        ]
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for task in (self._dispatching, *self._passes):
-            if task is not None:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+        for task in (*self._at_work, *self._passes):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         self._stopped = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         for waiting in [one for queues in self._queues.values() for queue in queues.values() for one in queue]:

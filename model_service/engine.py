@@ -62,7 +62,7 @@ class Engine:
         self._metrics = metrics
         self._decoder = decoder_of(settings, on_death=metrics.decoder_deaths.inc)
         self._in_flight = dict.fromkeys(Priority, 0)
-        self._dispatcher = Dispatcher(metrics)
+        self._dispatcher = Dispatcher(metrics, longest_pass_s=settings.pass_timeout_s)
         self._residents = Residents(settings, load, when_ready=lambda: metrics.ready.set(1))
         self._decoding_threads = ThreadPoolExecutor(
             ThreadBudget.of(settings.model_threads or usable_cores()).decoding, thread_name_prefix="decode"

@@ -44,6 +44,12 @@ class ModelSettings(PictureSettings):
     embed_batch: int = Field(default=16, ge=1, le=256, description="most pictures embedded in one forward pass")
     queue_limit: int = Field(default=64, ge=1, description="requests that may wait; further ones are refused with 503")
     request_timeout_s: float = Field(default=120.0, gt=0, description="longest time that a request may take, its wait included")
+    pass_timeout_s: float = Field(
+        default=90.0,
+        gt=0,
+        description="longest time of one pass through a model; one that takes longer hangs, and ends the service, which is then to be started"
+        " anew; less than `REQUEST_TIMEOUT_S`",
+    )
     drain_s: float = Field(
         default=2.0,
         ge=0,

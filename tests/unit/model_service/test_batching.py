@@ -21,7 +21,7 @@ from model_service.metrics import InferenceMetrics
 
 
 def _dispatcher() -> Dispatcher:
-    return Dispatcher(InferenceMetrics(CollectorRegistry()))
+    return Dispatcher(InferenceMetrics(CollectorRegistry()), longest_pass_s=60)
 
 
 class Recorder:
@@ -61,7 +61,7 @@ async def test_what_waits_at_the_same_time_goes_in_one_batch_and_queries_go_firs
     recorder = Recorder()
     recorder.gate.clear()
     model = BatchModel("doubler", recorder, 8)
-    async with Dispatcher(InferenceMetrics(CollectorRegistry()), longest_ingest_s=60) as dispatcher:
+    async with Dispatcher(InferenceMetrics(CollectorRegistry()), longest_pass_s=60, longest_ingest_s=60) as dispatcher:
         first = asyncio.create_task(dispatcher.submit(model, [0], Priority.INGEST))
         await asyncio.sleep(0.05)
         ingestion = [asyncio.create_task(dispatcher.submit(model, [n], Priority.INGEST)) for n in range(1, 11)]
@@ -81,7 +81,7 @@ async def test_a_batch_of_ingestion_takes_no_longer_than_a_query_may_wait_and_on
         return list(numbers)
 
     model = BatchModel("slow", slow, 16)
-    async with Dispatcher(InferenceMetrics(CollectorRegistry()), longest_ingest_s=0.1) as dispatcher:
+    async with Dispatcher(InferenceMetrics(CollectorRegistry()), longest_pass_s=60, longest_ingest_s=0.1) as dispatcher:
         await dispatcher.submit(model, list(range(40)), Priority.INGEST)
         ingested = list(batches)
         batches.clear()
@@ -100,7 +100,7 @@ async def test_a_slow_moment_is_made_up_for_and_what_costs_the_same_for_many_is_
         return list(numbers)
 
     model = BatchModel("steady", steady, 16)
-    async with Dispatcher(InferenceMetrics(CollectorRegistry()), longest_ingest_s=0.1) as dispatcher:
+    async with Dispatcher(InferenceMetrics(CollectorRegistry()), longest_pass_s=60, longest_ingest_s=0.1) as dispatcher:
         await dispatcher.submit(model, list(range(100)), Priority.INGEST)
     assert batches[:2] == [4, 1]
     assert max(batches) == 16
@@ -333,7 +333,7 @@ async def test_what_waits_is_counted_and_timed_by_priority_until_it_is_taken() -
     def sample(name: str, **labels: str) -> float | None:
         return registry.get_sample_value(name, labels)
 
-    async with Dispatcher(InferenceMetrics(registry)) as dispatcher:
+    async with Dispatcher(InferenceMetrics(registry), longest_pass_s=60) as dispatcher:
         running = asyncio.create_task(dispatcher.submit(model, [1, 2], Priority.QUERY))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -363,7 +363,7 @@ async def test_nobody_is_counted_as_waiting_who_went_away() -> None:
     recorder = Recorder()
     recorder.gate.clear()
     model = BatchModel("doubler", recorder, 1)
-    async with Dispatcher(InferenceMetrics(registry)) as dispatcher:
+    async with Dispatcher(InferenceMetrics(registry), longest_pass_s=60) as dispatcher:
         callers = [asyncio.create_task(dispatcher.submit(model, [n], Priority.QUERY)) for n in range(4)]
         await asyncio.sleep(0.01)
         for caller in callers[1:]:
