@@ -27,6 +27,8 @@ _PAGE = 1000
 _LOOKS_TIMEOUT_S = 60.0
 _MOST_FOLDERS = 256
 _RETRY_S = 2.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
+"""After a scan that failed, which nobody thought of: it may do so again and again."""
 
 
 class Scanner:
@@ -85,6 +87,7 @@ class Scanner:
 
     async def run(self, intake: Intake) -> None:
         """Work off the requests, for ever."""
+        pause_s = _FIRST_PAUSE_S
         while True:
             while self._requests:
                 below = next(iter(self._requests))
@@ -92,12 +95,16 @@ class Scanner:
                 self._busy = True
                 try:
                     await self._scan(intake, below)
+                    pause_s = _FIRST_PAUSE_S
                 except Unavailable as error:  # the ledger's disk
                     log.warning("scan_put_off", folder=below or ".", why=str(error))
                     self.request(below)
                     await asyncio.sleep(_RETRY_S)
                 except Exception:
-                    log.exception("scan_failed", folder=below)
+                    log.exception("scan_failed", folder=below or ".", retry_in_s=pause_s)
+                    self.request(below)
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
                 finally:
                     self._busy = False
             self._done.set()
