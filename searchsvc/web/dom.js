@@ -48,9 +48,9 @@ export const ICONS = {
 
 const said = document.getElementById("said");
 
-/** Tell a screen reader what has changed. */
+/** Tell a screen reader what has changed: within the dialog that is open, for everything beside that is inert. */
 export function say(text) {
-  said.textContent = text;
+  (document.querySelector("dialog[open] [role=status]") ?? said).textContent = text;
 }
 
 const notice = document.getElementById("notice");

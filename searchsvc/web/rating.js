@@ -49,6 +49,6 @@ export class Ratings {
     }
     this.#draw(box, jwt, question);
     refocus(box.firstChild);
-    say(this.#scores.get(jwt));
+    if (document.activeElement !== box.firstChild) say(this.#scores.get(jwt)); // what has the focus is read anyhow
   }
 }

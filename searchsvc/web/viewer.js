@@ -1,6 +1,6 @@
 /** One match, large: its place, its rating, its regions, why it was found, and the ways on from it. */
 
-import { ICONS, breakable, byId, closeBeside, icon, make } from "./dom.js";
+import { ICONS, breakable, byId, closeBeside, icon, legible, make } from "./dom.js";
 import { drawSegment } from "./overlay.js";
 import { Regions } from "./regions.js";
 import { ratioOf } from "./tile.js";
@@ -8,6 +8,7 @@ import { Why } from "./why.js";
 
 export class Viewer {
   #dialog = byId("viewer");
+  #told = byId("viewer-told");
   #ratings;
   #cutter;
   #wishes;
@@ -56,7 +57,7 @@ export class Viewer {
     const focused = document.activeElement?.dataset?.keep;
     const facts = [
       make("div", { class: "facts-head" },
-        make("h2", { id: "viewer-name", title: match.image_name }, breakable(match.image_name)),
+        make("h2", { id: "viewer-name", title: match.image_name, "aria-label": match.image_name }, breakable(match.image_name)),
         make("button", { type: "button", class: "icon-button", "aria-label": "Close", onclick: () => this.#dialog.close() }, icon(ICONS.close)),
       ),
       factsOf(match),
@@ -65,10 +66,12 @@ export class Viewer {
       this.#why.draw(match),
       regions,
     ];
-    this.#dialog.replaceChildren(
+    this.#dialog.querySelectorAll(".stage, .facts").forEach((drawn) => drawn.remove()); // what tells of it stays: a new one would not be listened to
+    this.#dialog.append(
       make("div", { class: "stage" }, this.#arrow("previous", -1), frame, this.#arrow("next", 1)),
       make("div", { class: "facts" }, facts),
     );
+    this.#told.textContent = `${this.#index + 1} of ${this.#matches.length}, ${legible(inWords(match))}`;
     if (this.#dialog.open) this.#focusAgain(focused);
     this.#regions.load(match, frame, regions);
   }
@@ -120,6 +123,10 @@ export class Viewer {
     this.#dialog.close();
     then();
   }
+}
+
+function inWords({ path, segment, score }) {
+  return [path, segment?.label, score === null ? null : `score ${score.toFixed(3)}`].filter(Boolean).join(", ");
 }
 
 function factsOf(match) {

@@ -116,3 +116,14 @@ async def test_axe_finds_nothing(site: Site, state: str, scheme: str, width: int
 
     assert found.response["violations"] == [], found.generate_report()
     assert found.response["passes"]
+
+
+async def test_a_picture_is_called_as_its_file_is_though_its_name_may_break_over_lines(site: Site) -> None:
+    await site.add(picture("red"), "half-year.2024.png")
+    page = await site.open("/?q=red")
+    await page.locator(".tile .open").click()
+    await expect(page.get_by_role("dialog")).to_be_visible()
+    chromium = await page.context.new_cdp_session(page)
+    nodes = (await chromium.send("Accessibility.getFullAXTree"))["nodes"]
+    named = {(node["role"]["value"], node["name"]["value"]) for node in nodes if "name" in node}
+    assert {(role, "half-year.2024.png") for role in ("dialog", "heading")} <= named

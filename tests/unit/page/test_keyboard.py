@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 from playwright.async_api import Page, Route, expect
@@ -31,6 +32,29 @@ async def test_the_arrow_keys_go_on_leafing_after_a_rating(site: Site) -> None:
     await expect(rated).to_be_focused()
     await page.keyboard.press("ArrowRight")
     await expect(page.locator("#viewer-name")).not_to_have_text(first)
+
+
+async def test_each_step_through_the_matches_is_told_once_to_those_who_do_not_see_it(site: Site) -> None:
+    page = await _opened(site)
+    told = page.get_by_role("dialog").get_by_role("status")
+    await expect(told).to_have_text("1 of 3, red-2.png, score 0.983")
+    await told.evaluate("""told => {
+        window.steps = [];
+        new MutationObserver(() => window.steps.push(told.textContent)).observe(told, { childList: true, characterData: true, subtree: true });
+    }""")
+    for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowLeft"):  # the third finds no further one
+        await page.keyboard.press(key)
+    await expect(told).to_have_text(re.compile("^2 of 3, "))
+    assert [step[:6] for step in await page.evaluate("window.steps")] == ["2 of 3", "3 of 3", "2 of 3"]
+
+
+async def test_what_is_said_while_a_match_is_looked_at_can_be_heard(site: Site) -> None:
+    """What stands beside an open dialog is inert: a screen reader does not know of it."""
+    page = await _opened(site)
+    await page.context.set_offline(True)
+    await page.get_by_role("dialog").get_by_role("button", name="Rate 7 of 10").press("Enter")
+    told = page.get_by_role("dialog").get_by_role("status")
+    await expect(told).to_have_text("Not saved: The server does not answer. Is it running?")
 
 
 async def test_a_rating_that_was_not_saved_leaves_the_focus_at_its_button(site: Site) -> None:
