@@ -56,7 +56,7 @@ export class QueryPictures {
 
   #paste(event) {
     const pasted = [...(event.clipboardData?.files ?? [])].filter((file) => file.type.startsWith("image/"));
-    if (!pasted.length || document.querySelector("dialog[open]")) return;
+    if (!pasted.length || isWriting(event) || document.querySelector("dialog[open]")) return;
     event.preventDefault();
     this.take(pasted);
   }
@@ -95,6 +95,19 @@ export class QueryPictures {
     const label = this.#shown.length > 1 ? `Remove the query picture ${one.file.name}` : "Remove the query picture";
     return make("button", { type: "button", class: "remove", "aria-label": label, onclick: remove }, icon(ICONS.close));
   }
+}
+
+/**
+ * Whether words are pasted into a field: cells and paragraphs bring a rendering of themselves along.
+ * A copied file brings its name, and a picture from another page its address, but no word in its HTML.
+ */
+function isWriting({ target, clipboardData: pasted }) {
+  if (!(target instanceof Element) || !target.matches(":read-write")) return false;
+  const lines = pasted.getData("text/plain").split(/[\r\n]+/).filter((line) => line.trim());
+  const isName = (line) => [...pasted.files].some(({ name }) => line.endsWith(name));
+  const html = new DOMParser().parseFromString(pasted.getData("text/html"), "text/html");
+  const isPicture = html.images.length > 0 && !html.body.textContent.trim();
+  return lines.length > 0 && !isPicture && !lines.every(isName);
 }
 
 const extensionOf = (file) => (file.name || "picture").split(".").pop().slice(0, 5).toUpperCase();

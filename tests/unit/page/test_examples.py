@@ -77,6 +77,44 @@ async def test_dropped_pictures_are_searched_with_together_and_not_stored(site: 
     assert [path.name for path in site.images.iterdir()] == ["red.png"]
 
 
+CELLS = "<table><tr><td>a red</td><td>dress</td></tr></table>"
+IMG = '<meta charset="utf-8"><img src="https://example.org/a.png" alt="A dress">'
+
+
+@pytest.mark.parametrize(
+    ("label", "texts", "name", "taken"),
+    [
+        ("the search field", {"text/plain": "a red\tdress\r\n", "text/html": CELLS}, "image.png", False),
+        ("Folder", {"text/plain": "a red dress"}, "image.png", False),
+        ("the page", {"text/plain": "a red\tdress\r\n", "text/html": CELLS}, "image.png", True),
+        ("Whole pictures", {"text/plain": "a red dress"}, "image.png", True),
+        ("the search field", {}, "image.png", True),  # a screenshot
+        ("the search field", {"text/html": IMG}, "image.png", True),  # copied from another page
+        ("the search field", {"text/plain": "https://example.org/a.png", "text/html": IMG}, "image.png", True),
+        ("the search field", {"text/plain": "red.png"}, "red.png", True),  # a file
+    ],
+)
+async def test_what_is_pasted_is_a_picture_unless_words_are_pasted_where_one_writes(
+    site: Site, label: str, texts: dict[str, str], name: str, taken: bool
+) -> None:
+    """Spreadsheets hand over a rendering of the cells beside their text."""
+    page = await site.open()
+    await page.get_by_role("button", name="Refine").click()
+    field = page.get_by_label({"the search field": "Describe the picture you look for"}.get(label, label), exact=True)
+    where = page.locator("body") if label == "the page" else field
+    left_alone = await where.evaluate(
+        """(where, [texts, name]) => {
+            const clipboardData = new DataTransfer();
+            for (const [type, text] of Object.entries(texts)) clipboardData.setData(type, text);
+            clipboardData.items.add(new File(["a rendering"], name, { type: "image/png" }));
+            return where.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true }));
+        }""",
+        [texts, name],
+    )
+    assert left_alone is not taken
+    await expect(page.get_by_role("button", name="Remove the query picture")).to_have_count(1 if taken else 0)
+
+
 async def test_several_query_pictures_are_one_question_and_each_can_go(site: Site) -> None:
     for colour in ("red", "blue", "white"):
         await site.add(picture(colour), f"{colour}.png")
