@@ -20,7 +20,6 @@ const SUGGESTED = [["folders", "known-folders"], ["labels", "known-labels"]];
 
 export class Filters {
   #place;
-  #suggested = false;
 
   constructor(onChange) {
     this.#place = new Place(onChange);
@@ -70,16 +69,14 @@ export class Filters {
     this.#place.around(location);
   }
 
-  /** Folders and labels that there are; without them one writes what one knows. */
+  /** Folders and labels that there are now; without them one writes what one knows. */
   async suggest() {
-    if (this.#suggested) return;
-    this.#suggested = true;
     for (const [field, list] of SUGGESTED) {
       try {
         const { values } = await api.facets(field);
         byId(list).replaceChildren(...values.map(({ value, images }) => make("option", { value }, plural(images, "picture", "pictures"))));
       } catch {
-        this.#suggested = false;
+        // what was suggested before stays
       }
     }
   }

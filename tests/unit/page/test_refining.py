@@ -121,6 +121,20 @@ async def test_the_panel_offers_the_folders_and_labels_that_there_are(site: Site
     await expect(page.locator("#known-labels option")).to_have_attribute("value", "half")
 
 
+async def test_folders_that_came_meanwhile_are_suggested_when_the_panel_is_opened_again(site: Site) -> None:
+    (site.images / "holiday").mkdir()
+    await site.add(picture("red"), "holiday/red.png")
+    page = await site.open()
+    button = page.get_by_role("button", name="Refine")
+    await button.click()
+    await expect(page.locator("#known-folders option")).to_have_count(1)
+    await button.click()
+    (site.images / "work").mkdir()
+    await site.add(picture("blue"), "work/blue.png")
+    await button.click()
+    await expect(page.locator("#known-folders option[value=work]")).to_have_count(1)
+
+
 async def test_a_query_picture_is_filtered_as_words_are_and_an_empty_answer_says_so(site: Site) -> None:
     await site.add(picture("red"), "red.png")
     page = await site.open("/?from=2000-01-01&to=2000-12-31")
