@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sqlite3
 import sys
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from core.settings import FolderSettings, faults_of
 from standalone.backups.manifest import Manifest
 from standalone.backups.restoring import restore
 from standalone.backups.taking import take
+from standalone.telling import tell
 
 _IN_THE_DATABASE = "Ledger and ratings are left out: they lie in the database of DATABASE_URL (pg_dump; docs/how-to/scale-out.md)"
 
@@ -25,6 +27,8 @@ _IN_THE_DATABASE = "Ledger and ratings are left out: they lie in the database of
 def main() -> int:
     """Returns the exit code."""
     asked = _parser().parse_args()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _broken_off)  # asyncio's own would only ask what copies to end, which hears it when it is done
     try:
         settings = FolderSettings()
         logs.configure(level="warning", log_format=settings.log_format, service="backups")
@@ -33,14 +37,14 @@ def main() -> int:
         if asked.command == "take":
             target = asked.folder or Path("backups") / f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}"
             manifest = asyncio.run(take(settings, target, vectors=not asked.without_vectors, pictures=asked.pictures))
-            print(f"{target}: {_said(manifest)}")
+            tell(f"{target}: {_said(manifest)}")
         else:
             manifest, before = asyncio.run(restore(settings, asked.folder, pictures=asked.pictures))
-            print(f"{settings.data_dir} holds the backup of {manifest.made_at:%Y-%m-%d %H:%M} UTC: {_said(manifest)}")
+            tell(f"{settings.data_dir} holds the backup of {manifest.made_at:%Y-%m-%d %H:%M} UTC: {_said(manifest)}")
             if before is not None:
-                print(f"What was there before lies in {before}; remove it when you miss nothing")
+                tell(f"What was there before lies in {before}; remove it when you miss nothing")
         if settings.database_url is not None:
-            print(_IN_THE_DATABASE)
+            tell(_IN_THE_DATABASE)
     except ValidationError as error:
         print(f"The settings don't hold:\n{faults_of(error)}", file=sys.stderr)
         return 1
@@ -50,7 +54,14 @@ def main() -> int:
     except (ImageSearchError, OSError, sqlite3.Error) as error:
         print(f"Nothing was done: {error}" if asked.command == "restore" else f"No backup was made: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("Broken off; run it again", file=sys.stderr)
+        return 130
     return 0
+
+
+def _broken_off(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _said(manifest: Manifest) -> str:

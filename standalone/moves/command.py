@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from core import logs
 from core.errors import ImageSearchError
 from core.settings import FolderSettings, faults_of
+from standalone.telling import tell
 
 
 def parser(prog: str, description: str, *, to: str, replace: str) -> ArgumentParser:
@@ -23,11 +24,11 @@ def parser(prog: str, description: str, *, to: str, replace: str) -> ArgumentPar
 
 
 def run(move: Callable[[FolderSettings], str], *, what: str, broken_off: str) -> int:
-    """Print what `move` returns, or why it failed: `what` was not moved. Returns the exit code."""
+    """Tell what `move` returns, or why it failed: `what` was not moved. Returns the exit code."""
     try:
         settings = FolderSettings()
         logs.configure(level="warning", log_format=settings.log_format, service="moves")
-        print(move(settings))
+        tell(move(settings))
     except ValidationError as error:
         print(f"The settings don't hold:\n{faults_of(error)}", file=sys.stderr)
         return 1
