@@ -28,23 +28,13 @@ def main() -> int:
     """Returns the exit code."""
     asked = _parser().parse_args()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _broken_off)  # asyncio's own would only ask what copies to end, which hears it when it is done
+        signal.signal(
+            signal.SIGINT, _broken_off
+        )  # asyncio's own would only ask what copies to end, which hears it when it is done
     try:
         settings = FolderSettings()
         logs.configure(level="warning", log_format=settings.log_format, service="backups")
-        if asked.pictures and settings.images_url is not None:
-            raise ImageSearchError("the pictures lie in a bucket, which is to keep versions itself: leave PICTURES out")  # noqa: TRY301
-        if asked.command == "take":
-            target = asked.folder or Path("backups") / f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}"
-            manifest = asyncio.run(take(settings, target, vectors=not asked.without_vectors, pictures=asked.pictures))
-            tell(f"{target}: {_said(manifest)}")
-        else:
-            manifest, before = asyncio.run(restore(settings, asked.folder, pictures=asked.pictures))
-            tell(f"{settings.data_dir} holds the backup of {manifest.made_at:%Y-%m-%d %H:%M} UTC: {_said(manifest)}")
-            if before is not None:
-                tell(f"What was there before lies in {before}; remove it when you miss nothing")
-        if settings.database_url is not None:
-            tell(_IN_THE_DATABASE)
+        _run(asked, settings)
     except ValidationError as error:
         print(f"The settings don't hold:\n{faults_of(error)}", file=sys.stderr)
         return 1
@@ -58,6 +48,22 @@ def main() -> int:
         print("Broken off; run it again", file=sys.stderr)
         return 130
     return 0
+
+
+def _run(asked: argparse.Namespace, settings: FolderSettings) -> None:
+    if asked.pictures and settings.images_url is not None:
+        raise ImageSearchError("the pictures lie in a bucket, which is to keep versions itself: leave PICTURES out")
+    if asked.command == "take":
+        target = asked.folder or Path("backups") / f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}"
+        manifest = asyncio.run(take(settings, target, vectors=not asked.without_vectors, pictures=asked.pictures))
+        tell(f"{target}: {_said(manifest)}")
+    else:
+        manifest, before = asyncio.run(restore(settings, asked.folder, pictures=asked.pictures))
+        tell(f"{settings.data_dir} holds the backup of {manifest.made_at:%Y-%m-%d %H:%M} UTC: {_said(manifest)}")
+        if before is not None:
+            tell(f"What was there before lies in {before}; remove it when you miss nothing")
+    if settings.database_url is not None:
+        tell(_IN_THE_DATABASE)
 
 
 def _broken_off(*_: object) -> None:
