@@ -44,6 +44,7 @@ environment: IMAGESEARCH_URL, the address; IMAGESEARCH_API_KEY, where writing ne
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code, as `imagesearch.command.exits` names them."""
+    _open_what_is_closed()
     given = _parser().parse_args(arguments)
     command = _command(given)
     screen = Screen(as_json=given.json)
@@ -56,6 +57,13 @@ def main(arguments: list[str] | None = None) -> int:
         with suppress(BrokenPipeError):  # Ctrl-C has ended the reader as well
             screen.say("interrupted")
         return Exit.INTERRUPTED
+
+
+def _open_what_is_closed() -> None:
+    """A shell may start it without stdin, stdout or stderr: Python then has None for it, and the next file would get its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123 - until the process ends
 
 
 def _run(command: Command, given: Namespace, screen: Screen) -> Exit:

@@ -169,6 +169,20 @@ async def test_the_exit_code_stays_though_nobody_reads_what_is_said(environment:
     assert child.returncode == 141, "and not 1, as if nothing had been found"
 
 
+@pytest.mark.usefixtures("indexed")
+async def test_what_a_shell_has_closed_is_nobody_and_no_error(environment: dict[str, str]) -> None:
+    for closed, code, *arguments in (
+        (">&-", 0, "status"),
+        ("<&- 2>&-", 4, "search", "--picture", "-"),
+        (">&- 2>&-", 0, "search", "red"),
+    ):
+        child = await asyncio.create_subprocess_exec(
+            "sh", "-c", f'exec "$@" {closed}', "sh", *_COMMAND, *arguments, cwd=_REPOSITORY, env=environment, stdout=-1, stderr=-1
+        )
+        assert await child.communicate() == (b"", b"")
+        assert child.returncode == code
+
+
 def _hear_interrupts() -> None:
     """A shell makes what it starts in the background deaf to SIGINT, and that is inherited."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
