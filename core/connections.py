@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import structlog
 from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
 from aiohttp.web_request import BaseRequest
 
 from core.errors import StalledRequest
@@ -235,17 +235,38 @@ class Connection(web.RequestHandler):
         self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """What is no HTTP, or too long. aiohttp's own would repeat what was sent, keys included, in the answer and in the log."""
-        request_id = uuid4().hex
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun already")
         if status >= 500:
+            request_id = uuid4().hex
             log.error("request_failed", request_id=request_id, exc_info=exc)
-            told = "something went wrong on our side; the request id finds it in the log"
-        else:
-            status = 431 if isinstance(exc, LineTooLong) else status
-            told = "the address or a header is longer than allowed" if status == 431 else "this is not valid HTTP"
-            log.info("request_unreadable", request_id=request_id, status=status, error=type(exc).__name__)
-        answer = problem(status, told, request_id=request_id, headers={"X-Request-ID": request_id})
-        add_security_headers(answer)
-        answer.force_close()
-        return answer
+            return _closing(500, "something went wrong on our side; the request id finds it in the log", request_id)
+        match exc:
+            case LineTooLong():
+                return _unreadable(431, "the address or a header is longer than allowed", exc)
+            case ContentEncodingError():
+                return _unreadable(415, "bodies may be encoded as gzip or deflate, or not at all", exc)
+            case _:
+                return _unreadable(status, "this is not valid HTTP", exc)
+
+    async def finish_response(
+        self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """An `Expect` that it does not know is refused by aiohttp before anything of ours is asked."""
+        if isinstance(resp, web.HTTPExpectationFailed):
+            resp = _unreadable(417, "nothing but 100-continue can be expected here", resp)
+        return await super().finish_response(request, resp, start_time)
+
+
+def _unreadable(status: int, told: str, error: BaseException | None) -> web.Response:
+    request_id = uuid4().hex
+    log.info("request_unreadable", request_id=request_id, status=status, error=type(error).__name__)
+    return _closing(status, told, request_id)
+
+
+def _closing(status: int, told: str, request_id: str) -> web.Response:
+    """A problem that is the last on its connection."""
+    answer = problem(status, told, request_id=request_id, headers={"X-Request-ID": request_id})
+    add_security_headers(answer)
+    answer.force_close()
+    return answer

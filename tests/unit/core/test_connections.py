@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -142,3 +143,30 @@ async def test_what_does_not_end_is_given_the_grace_and_no_more(grace_s: float) 
     assert ended_at is not None
     assert grace_s - 0.05 <= ended_at - told_at < grace_s + 0.4
     writer.close()
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ("Expect: a miracle", 417),
+        ("Content-Encoding: br", 415),
+        ("Content-Encoding: zstd", 415),
+        (f"X: {'x' * 20_000}", 431),
+        ("no header", 400),
+        ("Transfer-Encoding: banana", 400),
+    ],
+)
+async def test_what_is_refused_before_it_reaches_any_route_is_a_problem_like_all_others(header: str, status: int) -> None:
+    async with _served(_short) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n%s\r\nContent-Length: 2\r\n\r\n{}" % header.encode())
+        async with asyncio.timeout(5):
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+    document = json.loads(body)
+    assert f" {status} ".encode() in head.splitlines()[0]
+    assert b"Content-Type: application/problem+json" in head
+    assert f"X-Request-ID: {document['request_id']}".encode() in head
+    assert b"X-Content-Type-Options: nosniff" in head
+    assert document["status"] == status
+    assert header not in body.decode()
