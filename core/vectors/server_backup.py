@@ -10,17 +10,34 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
 import httpx
+from pydantic import BaseModel, TypeAdapter
 
 from core.errors import ImageSearchError, VectorsUnavailable
 from core.files import sync
 from core.settings import FolderSettings, parts
 from core.vectors.server import ServerStore
 
+T = TypeVar("T")
+
 _SNAPSHOT = ".snapshot"
 _PATIENCE_S = 3600.0
+
+
+class _Cluster(BaseModel):
+    status: str
+    peer_id: int | None = None
+    peers: dict[str, object] = {}
+
+
+class _Made(BaseModel):
+    """A snapshot."""
+
+    name: str
+    checksum: str | None = None
 
 
 class NodesMissing(ImageSearchError):
@@ -97,35 +114,43 @@ class _Node:
 
     async def cluster(self) -> tuple[str, set[str]]:
         """Its own name, and those of all nodes; empty ones where there is no cluster."""
-        told = (await self._asked("GET", "/cluster")).json()["result"]
-        if told.get("status") != "enabled":
-            return "", set()
-        return str(told["peer_id"]), set(told["peers"])
+        told = await self._asked(_Cluster, "GET", "/cluster")
+        return (str(told.peer_id), set(told.peers)) if told.status == "enabled" else ("", set())
 
     async def fetch(self, name: str, target: Path) -> None:
         of_collection = f"/collections/{quote(name, safe='')}/snapshots"
-        made = (await self._asked("POST", of_collection)).json()["result"]
+        made = await self._asked(_Made, "POST", of_collection)
         try:
-            await self._download(f"{of_collection}/{quote(made['name'], safe='')}", target, checksum=made.get("checksum"))
+            await self._download(f"{of_collection}/{quote(made.name, safe='')}", target, checksum=made.checksum)
         finally:
-            await self._asked("DELETE", f"{of_collection}/{quote(made['name'], safe='')}")
+            await self._asked(bool, "DELETE", f"{of_collection}/{quote(made.name, safe='')}")
 
     async def put_back(self, name: str, source: Path) -> None:
         """What this node holds of the collection is then what the snapshot has, whatever other nodes hold."""
         with source.open("rb") as snapshot:
             path = f"/collections/{quote(name, safe='')}/snapshots/upload"
-            await self._asked("POST", path, params={"priority": "snapshot"}, files={"snapshot": snapshot})
+            await self._asked(bool, "POST", path, params={"priority": "snapshot"}, files={"snapshot": snapshot})
 
     async def _asked(
-        self, method: str, path: str, *, params: Mapping[str, str] | None = None, files: Mapping[str, object] | None = None
-    ) -> httpx.Response:
+        self,
+        kind: type[T],
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        files: Mapping[str, object] | None = None,
+    ) -> T:
+        """What it answers is to be of this kind: a proxy's page in its place is no answer, however well it was sent."""
         try:
             answer = await self._http.request(method, path, params=params, files=files)  # type: ignore[arg-type]
         except httpx.HTTPError as error:
             raise VectorsUnavailable("Qdrant does not answer") from error
         if answer.is_error:
             raise VectorsUnavailable(f"Qdrant refuses a snapshot: {answer.status_code}")
-        return answer
+        try:
+            return TypeAdapter(kind).validate_python(answer.json()["result"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise VectorsUnavailable(f"What answers {method} {path} is no Qdrant") from error
 
     async def _download(self, path: str, target: Path, *, checksum: str | None) -> None:
         digest = hashlib.sha256()

@@ -7,6 +7,8 @@ from uuid import UUID
 
 import numpy as np
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from core.errors import VectorsUnavailable
 from core.ports import Match, Point, Where
@@ -15,6 +17,7 @@ from core.settings import FolderSettings
 from core.vectors.server import ServerStore
 from core.vectors.server_backup import NodesMissing, server_snapshots
 from tests.qdrant_cluster import Cluster, qdrant_cluster
+from tests.qdrant_rest import Handler, RestQdrant
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
 
@@ -109,3 +112,25 @@ async def test_a_snapshot_that_arrives_otherwise_than_it_was_made_is_refused(tmp
             with pytest.raises(VectorsUnavailable, match="did not arrive"):
                 await snapshots.fetch(tmp_path / "vectors")
         assert not cluster.qdrant.snapshots
+
+
+@pytest.mark.parametrize("body", ["<html>Log in</html>", "[]", "null", '{"result": null}', '{"result": []}'])
+@pytest.mark.parametrize("path", ["/cluster", "/snapshots", "/snapshots/upload"])
+async def test_what_answers_well_and_is_no_qdrant_is_told_as_that_and_restores_nothing(
+    tmp_path: Path, path: str, body: str
+) -> None:
+    @web.middleware
+    async def proxy(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not request.path.endswith(path):
+            return await handler(request)
+        await request.read()
+        return web.Response(text=body, content_type="text/html")
+
+    (tmp_path / f"{NAME}.snapshot").write_text("{}")
+    async with TestServer(RestQdrant().app(proxy)) as server:
+        url = str(server.make_url("/"))
+        async with ServerStore(url, prefer_grpc=False) as store:
+            await store.ensure(SPACE)
+        async with server_snapshots(settings_of(url), url) as snapshots:
+            with pytest.raises(VectorsUnavailable, match="is no Qdrant"):
+                await (snapshots.put_back(tmp_path, {NAME: 1}) if "upload" in path else snapshots.fetch(tmp_path / "vectors"))
