@@ -10,7 +10,7 @@ import asyncio
 import heapq
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -24,7 +24,7 @@ from core.filenames import is_hidden
 from watcher import locations
 from watcher.folder import is_temporary
 from watcher.ledger import Operations
-from watcher.locations import RECHECKED, Admission, FileStat
+from watcher.locations import RECHECKED, Admission, FileStat, Location
 from watcher.mounts import is_below
 from watcher.observer import Hint
 from watcher.pictures import Pictures
@@ -53,6 +53,7 @@ class _Candidate:
     parked: bool = False  # not settled yet: waits for its writer
     entry: int = -1  # number of the one by which it is looked at next: an earlier one tells nothing
     stat: FileStat | None = None
+    known_as: FileStat | None = None
 
 
 @dataclass(order=True, slots=True)
@@ -232,6 +233,7 @@ class Intake:
                 if earlier is not None and earlier.stat == found and earlier.reason not in RECHECKED:
                     self._drop(candidate)
                 else:
+                    candidate.known_as = earlier.stat if earlier is not None else None
                     to_open.append((candidate, found))
             elif found in _REFUSALS:
                 self._drop(
@@ -246,7 +248,7 @@ class Intake:
             self._events.scan(folder)
         await self._forget(gone, known)
 
-    async def _forget(self, gone: list[_Candidate], known: Collection[str]) -> None:
+    async def _forget(self, gone: list[_Candidate], known: Mapping[str, Location]) -> None:
         if not gone:
             return
         lost = set(await self._events.lost_mounts())
@@ -254,8 +256,18 @@ class Intake:
         if forgotten:
             await self._ledger.run(locations.forget, forgotten, self._ledger.now())
             self._events.left()
+            await self._look_at_other_names({known[path].stat for path in forgotten}, but=set(forgotten), found=())
         for candidate in gone:
             self._drop(candidate)
+
+    async def _look_at_other_names(
+        self, known: Collection[FileStat], *, but: Collection[str], found: Collection[FileStat]
+    ) -> None:
+        """Who writes through one of a file's names, or takes it from under a link, is heard of by that name alone."""
+        names = await self._ledger.run(locations.names_of, {stat.inode for stat in (*known, *found)})
+        for path, stat in names.items():
+            if path not in but and stat not in found:
+                self.recheck(path)
 
     async def _open(self, found: list[tuple[_Candidate, FileStat]]) -> None:
         if not found:
@@ -286,6 +298,11 @@ class Intake:
     # --- identifying
 
     async def _identify(self, settled: list[tuple[_Candidate, Seen]]) -> None:
+        if not settled:
+            return
+        known = {one.known_as for one, _ in settled if one.known_as is not None}
+        paths, found = {one.path for one, _ in settled}, {seen.stat for _, seen in settled}
+        await self._look_at_other_names(known, but=paths, found=found)
         pictures: list[_Candidate] = []
         for candidate, seen in settled:
             candidate.stat = seen.stat

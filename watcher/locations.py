@@ -82,6 +82,15 @@ def twins(connection: Connection, files: Iterable[tuple[str, FileStat]]) -> dict
     return found
 
 
+def names_of(connection: Connection, inodes: Iterable[int]) -> dict[str, FileStat]:
+    """The paths that are known as one of these files, each with what is known of it."""
+    rows = connection.execute(
+        "SELECT path, size, mtime_ns, inode FROM paths WHERE inode IN (SELECT CAST(value AS BIGINT) FROM json_each(?))",
+        (json.dumps([inode for inode in inodes if inode]),),
+    )
+    return {row["path"]: FileStat(row["size"], row["mtime_ns"], row["inode"]) for row in rows}
+
+
 def admit(connection: Connection, admissions: Sequence[Admission], now: float) -> None:
     """Record which image lies at each path; new images are pending. What lay there before may become an orphan."""
     with connection.transaction(turn=Turn.PATHS):

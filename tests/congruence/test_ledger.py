@@ -221,6 +221,16 @@ async def test_twins_are_known_by_inode_size_and_time(ledger: Ledger) -> None:
     assert await ledger.run(locations.twins, files) == {"new.jpg": A, "z/y.jpg": B}
 
 
+async def test_all_names_of_a_file_are_known_by_its_inode(ledger: Ledger) -> None:
+    far = FileStat(5, 3, 2**63 - 1)
+    await _admit(ledger, ("x.jpg", A), ("y.jpg", A))
+    await ledger.run(locations.refuse, "far.jpg", far, Reason.EMPTY_FILE, "empty", now=1.0)
+    await ledger.run(locations.refuse, "none.jpg", FileStat(5, 3, 0), Reason.EMPTY_FILE, "empty", now=1.0)
+    assert await ledger.run(locations.names_of, {STAT.inode, 1, 0}) == {"x.jpg": STAT, "y.jpg": STAT}
+    assert await ledger.run(locations.names_of, {far.inode}) == {"far.jpg": far}
+    assert await ledger.run(locations.names_of, {0}) == {}
+
+
 async def test_a_doubted_path_is_changed_for_every_scan_and_nobodys_twin_until_it_is_admitted_anew(ledger: Ledger) -> None:
     await _admit(ledger, ("x.jpg", A), ("y.jpg", B))
     async with ledger.watch() as watch:
