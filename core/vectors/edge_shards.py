@@ -70,7 +70,7 @@ class EdgeShards:
         Raises VectorsUnavailable: it is in use; StorageFull; RestoreBrokenOff.
         """
         check_restored(self._folder.parent)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(self._folder)
         check_room(self._folder, _WHAT, least_bytes=_ROOM_TO_OPEN)
         with ExitStack() as undo:
             undo.callback(self.close)

@@ -127,6 +127,20 @@ async def test_flushed_points_survive_a_power_cut_that_takes_all_but_the_journal
     assert await numbers(after) == set(range(400)) - {5}
 
 
+async def test_a_power_cut_takes_no_folder_of_the_vectors(work_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced, sync = set(), os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.add(Path(f"/proc/self/fd/{descriptor}").readlink())
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    folder = work_folder.resolve() / "data" / "vectors"
+    async with EdgeStore(folder) as store:
+        await store.ensure(SPACE)
+        assert {work_folder.resolve(), folder.parent, folder} <= synced
+
+
 async def test_a_long_journal_is_trimmed_by_flush_and_the_points_stay(work_folder: Path) -> None:
     async with EdgeStore(work_folder, journal_limit_bytes=0) as store:
         await store.ensure(SPACE)
