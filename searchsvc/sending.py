@@ -1,4 +1,4 @@
-"""Answering with a file: entity tags, 304, one byte range; every refusal a problem document."""
+"""Answering with a file: entity tags and times, 304, one byte range; every refusal a problem document."""
 
 from __future__ import annotations
 
@@ -24,9 +24,22 @@ OpenedT = TypeVar("OpenedT", OpenedFile, OpenedFile | None)
 def not_modified(request: web.Request, etag: str, headers: Mapping[str, str]) -> web.Response | None:
     """A 304 if the caller already holds what `etag` names."""
     held = request.if_none_match or ()
-    if any(tag.value in {etag, "*"} for tag in held):
-        return web.Response(status=304, headers={**headers, hdrs.ETAG: f'"{etag}"'})
-    return None
+    return _held(etag, headers) if any(tag.value in {etag, "*"} for tag in held) else None
+
+
+def _not_modified_since(request: web.Request, modified_at_s: float, etag: str, headers: Mapping[str, str]) -> web.Response | None:
+    """A 304 if the caller knows no tag, but a time since when nothing changed (RFC 9110, 13.1.3)."""
+    if hdrs.IF_NONE_MATCH in request.headers:
+        return None
+    try:
+        since = request.if_modified_since
+    except OverflowError:  # a year or an hour of twenty digits
+        return None
+    return _held(etag, headers) if since is not None and int(modified_at_s) <= since.timestamp() else None
+
+
+def _held(etag: str, headers: Mapping[str, str]) -> web.Response:
+    return web.Response(status=304, headers={**headers, hdrs.ETAG: f'"{etag}"'})
 
 
 async def opened_by(executor: Executor, open_: Callable[[], OpenedT]) -> OpenedT:
@@ -54,7 +67,8 @@ async def send_file(
             hdrs.ACCEPT_RANGES: "bytes",
             hdrs.LAST_MODIFIED: formatdate(opened.modified_at_s, usegmt=True),
         }
-        if (unchanged := not_modified(request, etag, headers)) is not None:
+        unchanged = not_modified(request, etag, headers) or _not_modified_since(request, opened.modified_at_s, etag, headers)
+        if unchanged is not None:
             return unchanged
         wanted = _wanted_range(request, opened, etag)
         if wanted is not None and len(wanted) == 0:
@@ -93,10 +107,10 @@ async def _send(response: web.StreamResponse, opened: OpenedFile, part: range, e
 
 
 def _wanted_range(request: web.Request, opened: OpenedFile, etag: str) -> range | None:
-    """None for the whole: no range, several, or one of another version. Empty if it lies outside."""
+    """None for the whole: no range, several, one of another version, or no GET. Empty if it lies outside, or is of no bytes."""
     header = request.headers.get(hdrs.RANGE)
     condition = request.headers.get(hdrs.IF_RANGE)
-    if header is None or (condition is not None and condition != f'"{etag}"'):
+    if header is None or request.method != hdrs.METH_GET or (condition is not None and condition != f'"{etag}"'):
         return None
     try:
         wanted = request.http_range
@@ -104,7 +118,7 @@ def _wanted_range(request: web.Request, opened: OpenedFile, etag: str) -> range 
         return None
     if wanted.start is None:
         return None
-    if wanted.start < 0:
+    if header.partition("=")[2].startswith("-"):  # of the last 0 bytes, aiohttp makes all
         return range(max(0, opened.size + wanted.start), opened.size)
     stop = opened.size if wanted.stop is None else min(wanted.stop, opened.size)
     return range(wanted.start, stop) if wanted.start < stop else range(0)

@@ -349,9 +349,28 @@ async def test_the_file_is_served_by_its_true_kind_and_cannot_run(world: World) 
 
 async def test_a_file_that_the_caller_holds_is_304(world: World) -> None:
     image_id = await world.add(picture("red"), "red.png")
-    for etag, status in ((f'"{image_id}"', 304), (f'W/"{image_id}"', 304), ("*", 304), ('"other"', 200)):
+    several = f'"other", W/"{image_id}"'
+    for etag, status in ((f'"{image_id}"', 304), (f'W/"{image_id}"', 304), (several, 304), ("*", 304), ('"other"', 200)):
         answer = await world.client.get(f"/api/v1/images/{image_id}/file", headers={"If-None-Match": etag})
         assert answer.status == status
+
+
+async def test_a_file_that_the_caller_holds_since_its_last_change_is_304_unless_a_tag_says_otherwise(world: World) -> None:
+    image_id = await world.add(picture("red"), "red.png")
+    path = f"/api/v1/images/{image_id}/file"
+    changed_at = (await world.client.get(path)).headers["Last-Modified"]
+    for since, status in (
+        (changed_at, 304),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 304),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 200),
+        (f"Thu, 01 Jan {'9' * 20} 00:00:00 GMT", 200),
+        ("yesterday", 200),
+    ):
+        answer = await world.client.get(path, headers={"If-Modified-Since": since})
+        assert answer.status == status, since
+        assert answer.headers["ETag"] == f'"{image_id}"'
+    both = {"If-Modified-Since": changed_at, "If-None-Match": '"other"'}
+    assert (await world.client.get(path, headers=both)).status == 200
 
 
 @pytest.mark.parametrize(
@@ -382,10 +401,12 @@ async def test_a_range_beyond_the_file_is_416_and_one_of_another_version_is_the_
     content = picture("red")
     image_id = await world.add(content, "red.png")
     path = f"/api/v1/images/{image_id}/file"
-    beyond = await world.client.get(path, headers={"Range": "bytes=999999-"})
-    assert beyond.status == 416
-    assert beyond.content_type == "application/problem+json"
-    assert beyond.headers["Content-Range"] == f"bytes */{len(content)}"
+    for wanted in ("bytes=999999-", "bytes=-0"):
+        beyond = await world.client.get(path, headers={"Range": wanted})
+        assert beyond.status == 416
+        assert beyond.content_type == "application/problem+json"
+        assert beyond.headers["Content-Range"] == f"bytes */{len(content)}"
+    assert (await world.client.head(path, headers={"Range": "bytes=0-1"})).status == 200, "ranges are of GET"
     assert (await world.client.get(path, headers={"Range": "bytes=0-1", "If-Range": '"other"'})).status == 200
     assert (await world.client.get(path, headers={"Range": "bytes=0-1", "If-Range": f'"{image_id}"'})).status == 206
 
