@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from argparse import ArgumentParser
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rich.live import Live
 from rich.text import Text
 
+from core.schemas import Failure, FailurePage
 from imagesearch.client import Client
 from imagesearch.command.exits import Exit
 from imagesearch.command.models import changed
@@ -104,14 +106,25 @@ def _duration(seconds: float) -> str:
 
 
 def _list_failures(client: Client, screen: Screen) -> Exit:
-    page = client.failures(limit=_FAILURES_AT_ONCE)
-    if screen.as_json:
-        screen.document(page)
-    elif screen.for_people:
+    """All of them for programs, the latest for people."""
+    if screen.for_people:
+        page = client.failures(limit=_FAILURES_AT_ONCE)
         screen.table([(failure.path, failure.reason.value, failure.detail or "") for failure in page.failures])
         if page.total > len(page.failures):
             screen.say(f"and {page.total - len(page.failures):,} more", "dim")
+    elif screen.as_json:
+        failures = tuple(_failures(client))
+        screen.document(FailurePage(failures=failures, total=len(failures)))
     else:
-        for failure in page.failures:
+        for failure in _failures(client):
             screen.line(failure.path, failure.reason.value, failure.detail or "")
     return Exit.DONE
+
+
+def _failures(client: Client) -> Iterator[Failure]:
+    told = 0
+    while (page := client.failures(limit=_FAILURES_AT_ONCE, offset=told)).failures:
+        yield from page.failures
+        told += len(page.failures)
+        if told >= page.total:
+            return

@@ -295,6 +295,14 @@ async def test_failures_are_listed_with_their_reasons(command: Command, world: W
     assert (await command("status", "--failures", "--json")).document["failures"][0]["path"] == "a\nb.jpg"
 
 
+async def test_programs_are_told_of_every_failure(command: Command, world: World) -> None:
+    paths = [f"{n}.jpg" for n in range(2100)]
+    world.catalog.failed += [Failure(path=path, reason="truncated", detail=None, failed_at=datetime.now(UTC)) for path in paths]
+    assert [row[0] for row in (await command("status", "--failures")).rows] == paths
+    told = (await command("status", "--failures", "--json")).document
+    assert ([failure["path"] for failure in told["failures"]], told["total"]) == (paths, 2100)
+
+
 async def test_ratings_are_exported_to_stdout_or_into_a_file_of_the_users_own(
     command: Command, colours: dict[str, str], tmp_path: Path
 ) -> None:
