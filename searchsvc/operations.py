@@ -451,7 +451,7 @@ OPERATIONS: tuple[Operation, ...] = (
         errors=(400, 401, 409, 413, 415, 422, 503),
         request=ModelsRequest,
         writes=True,
-        description="409: there is no such change, nothing to go back to, or the weights of the models before are gone.",
+        description="409: there is no such change, nothing to go back to or to drop, or the weights of the models before are gone.",
         examples=(("back", {"action": "revert"}),),
     ),
     Operation(

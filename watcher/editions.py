@@ -156,8 +156,11 @@ def revert(connection: Connection, configured: str | None) -> None:
 
 def drop(connection: Connection) -> None:
     """Give up the way back. Raises Conflict."""
-    if not connection.execute("UPDATE course SET previous = NULL WHERE searched = target").rowcount:
-        raise Conflict("a change of models is under way: stop or revert it first")
+    if not connection.execute("UPDATE course SET previous = NULL WHERE searched = target AND previous IS NOT NULL").rowcount:
+        now_is = course(connection)
+        if now_is is not None and now_is.is_changing:
+            raise Conflict("a change of models is under way: stop or revert it first")
+        raise Conflict("there is nothing to drop: no models answered before, or what they made was dropped")
 
 
 def release(connection: Connection) -> None:

@@ -162,6 +162,8 @@ async def test_the_edition_before_the_previous_goes_and_drop_takes_the_previous(
         await until(lambda: house.store.points.keys() == {"clip-f3"})
         with pytest.raises(Conflict):
             await watcher.catalog.turn_models(ModelsAction.REVERT)
+        with pytest.raises(Conflict, match="nothing to drop"):
+            await watcher.catalog.turn_models(ModelsAction.DROP)
 
 
 async def test_third_models_in_the_middle_of_a_change_take_its_place(house: House) -> None:
