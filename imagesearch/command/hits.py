@@ -98,10 +98,10 @@ def _draw_hit(number: int, match: MatchView, client: Client, screen: Screen, gra
     lines = [shown(line) for line in lines]
     try:
         thumbnail = client.thumbnail(match.image_id, size=_THUMBNAIL_PIXELS)
-    except ImageSearchError:  # its file has just gone: the words still stand
-        screen.raw("".join(f"{line}\n" for line in [*lines, ""]))
-    else:
-        screen.raw(draw(thumbnail, lines, match, graphics, width=screen.out.width))
+        drawn = draw(thumbnail, lines, match, graphics, width=screen.out.width)
+    except ImageSearchError:  # its file has just gone, or a proxy answers: the words still stand
+        drawn = "".join(f"{line}\n" for line in [*lines, ""])
+    screen.raw(drawn)
     if match.explanation:
         screen.table(list(_explained(match.explanation)), right=(0,))
         screen.raw("\n")

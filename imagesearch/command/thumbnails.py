@@ -16,6 +16,7 @@ from rich.cells import set_cell_size
 
 from imagesearch.command.protocols import iterm2, kitty, sixel
 from imagesearch.command.terminal import Graphics
+from imagesearch.errors import Unintelligible
 from searchsvc.search_schema import MatchView
 
 _CELLS = (22, 6)
@@ -41,8 +42,8 @@ class _Drawn:
 
 
 def draw(thumbnail: bytes, lines: Sequence[str], match: MatchView, graphics: Graphics, *, width: int) -> str:
-    """One hit for a terminal of `width` columns: the picture, `lines` to its right, an empty line below."""
-    picture = Image.open(io.BytesIO(thumbnail)).convert("RGB")
+    """One hit for a terminal of `width` columns: the picture, `lines` to its right, an empty line below. Raises Unintelligible."""
+    picture = _decoded(thumbnail)
     _outline_region(picture, match)
     protocol = _PROTOCOLS.get(graphics)
     drawn = _blocks(picture) if protocol is None else _pixels(picture, protocol)
@@ -50,6 +51,13 @@ def draw(thumbnail: bytes, lines: Sequence[str], match: MatchView, graphics: Gra
     beside = [*lines, *[""] * len(drawn.rows)]
     rows = [f"{start}{' ' * _GAP}{set_cell_size(line, room).rstrip()}\n" for start, line in zip(drawn.rows, beside, strict=False)]
     return drawn.before + "".join(rows) + "\n"
+
+
+def _decoded(thumbnail: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(thumbnail)).convert("RGB")
+    except Exception as error:  # decoders fail in any way
+        raise Unintelligible("the thumbnail is no picture") from error
 
 
 def _outline_region(picture: Image.Image, match: MatchView) -> None:

@@ -117,3 +117,10 @@ def text(content: str, *, status: int = 200, headers: dict[str, str] | None = No
         return web.Response(text=content, status=status, headers=headers, content_type="text/html")
 
     return answer
+
+
+def image(content: bytes) -> Answer:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=content, content_type="image/webp")
+
+    return answer

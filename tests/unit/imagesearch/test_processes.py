@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import picture
-from tests.unit.imagesearch.conftest import Stub, document
+from tests.unit.imagesearch.conftest import Stub, document, image, text
 from tests.unit.searchsvc.conftest import World
 
 _COMMAND = (sys.executable, "-m", "imagesearch")
@@ -231,6 +231,23 @@ async def test_a_person_sees_how_a_score_comes_about_and_how_to_go_on(environmen
     assert await asyncio.to_thread(terminal.run, "search", "--next") == 0
     assert b"imagesearch rate 3 9" in terminal.seen
     assert b"--next" not in terminal.seen, "nothing follows"
+
+
+@pytest.mark.usefixtures("indexed")
+async def test_a_thumbnail_that_is_no_picture_leaves_the_words_and_the_other_hits(
+    environment: dict[str, str], world: World, stub: Stub
+) -> None:
+    asked = await world.client.post("/api/v1/search-image", json={"text": "red"})
+    stub.answers = [
+        document(await asked.json()),
+        text("<html>Log in</html>"),
+        image(picture("red")[:40]),
+        image(picture("red")),
+    ]
+    terminal = Terminal({**environment, "IMAGESEARCH_URL": stub.url, "COLORTERM": "truecolor"})
+    assert await asyncio.to_thread(terminal.run, "search", "red", "--thumbnails", "blocks") == 0
+    assert all(f"{colour}.png".encode() in terminal.seen for colour in ("red", "green", "blue"))
+    assert "▀".encode() in terminal.seen
 
 
 async def test_a_person_sees_two_models_side_by_side_with_rank_changes(
