@@ -114,6 +114,7 @@ export class Results {
         this.#append(await more(cursor), foot, more);
         refocus(this.#grid.children[position]?.querySelector("button") ?? this.#box);
       } catch (problem) {
+        if (problem.name === "AbortError") return; // another search is on its way
         button.disabled = false;
         button.textContent = `Try again: ${problem.message}`;
         refocus(button);

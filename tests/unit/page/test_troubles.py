@@ -173,3 +173,28 @@ async def test_near_duplicates_that_come_late_do_not_take_the_place_of_what_was_
     go.set()
     await page.wait_for_timeout(500)
     await expect(heading).to_have_text("blue.png")
+
+
+async def test_more_that_another_search_overtakes_is_no_failure(site: Site) -> None:
+    for mark in range(30):
+        await site.add(picture("red", mark=mark), f"{mark}.png")
+    page = await site.open("/?q=red")
+    await expect(page.locator(".tile")).to_have_count(24)
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def held_back(route: Route) -> None:
+        asked.set()
+        await go.wait()
+        await route.continue_()
+
+    await page.route("**/search-image", held_back)
+    await page.get_by_role("button", name="Show more").click()
+    await asked.wait()
+    asked.clear()
+    await page.get_by_label("Describe the picture you look for").fill("red again")
+    await page.keyboard.press("Enter")
+    await asked.wait()
+    await expect(page.locator(".foot").first).to_have_text("Loading")
+    go.set()
+    await expect(page.get_by_role("heading", name="“red again”")).to_be_visible()
+    await expect(page.locator(".tile")).to_have_count(24)
