@@ -109,14 +109,17 @@ class Sizing:
     def run(self, client: Client, screen: Screen) -> Exit:
         try:
             plan = planned(Wanted(**{field.name: getattr(self, field.name) for field in fields(Wanted)}), measured())
+            lines = told(plan)
         except ValueError as error:
             raise UsageError(str(error)) from None
+        except ArithmeticError:
+            raise UsageError("such numbers are too large to be reckoned with") from None
         if screen.as_json:
             screen.document(asdict(plan))
         elif screen.for_people:
-            screen.table([(line.what, line.value, line.why) for line in told(plan)], right=(1,))
+            screen.table([(line.what, line.value, line.why) for line in lines], right=(1,))
         else:
-            for line in told(plan):
+            for line in lines:
                 screen.line(line.what, line.value, line.why)
         return Exit.DONE
 

@@ -121,7 +121,7 @@ class Plan:
 
 
 def planned(wanted: Wanted, costs: Costs) -> Plan:
-    """Raises ValueError where a wish makes no sense."""
+    """Raises ValueError where a wish makes no sense, OverflowError where it is beyond all numbers."""
     _check(wanted)
     pictures = wanted.pictures
     return Plan(
@@ -150,10 +150,12 @@ def _check(wanted: Wanted) -> None:
         wanted.node_disk_gib,
         wanted.backfill_days,
         *wanted.dims,
+        1.0 if wanted.gpu_pictures_per_s is None else wanted.gpu_pictures_per_s,
     )
-    rest = (wanted.segments, wanted.arrivals_per_s, wanted.ratings)
-    rate = wanted.gpu_pictures_per_s
-    if not wanted.dims or min(positive) <= 0 or min(rest) < 0 or (rate is not None and rate <= 0):
+    rest = (wanted.segments, wanted.arrivals_per_s, wanted.ratings, wanted.picture_bytes or 0.0)
+    if not all(map(math.isfinite, (*positive, *rest))):
+        raise ValueError("what is wanted is told in finite numbers")
+    if not wanted.dims or min(positive) <= 0 or min(rest) < 0:
         raise ValueError("pictures, dimensions, replicas, days, rates and the size of a node are above 0, and nothing is below")
 
 

@@ -179,6 +179,24 @@ def test_a_wrong_wish_is_a_wrong_command_line(wrong: list[str]) -> None:
         assert ended.code == 2  # noqa: PT017 - argparse ends by itself
 
 
+@pytest.mark.parametrize("number", ["nan", "inf", "-1"])
+@pytest.mark.parametrize(
+    "option",
+    ["--segments", "--node-memory", "--node-disk", "--picture-bytes", "--arrivals", "--backfill-days", "--gpu-pictures"],
+)
+def test_no_number_is_a_wrong_command_line(option: str, number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sizing", "--pictures", "1k", option, number]) == 2
+    assert ("above 0" if number == "-1" else "finite") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "wish", [["1e308"], ["1k", "--node-memory", "1e-320"], ["1k", "--dims", "1" * 400], ["1k", "--replicas", "90"]]
+)
+def test_what_is_beyond_all_numbers_is_a_wrong_command_line(wish: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sizing", "--pictures", *wish]) == 2
+    assert "too large" in capsys.readouterr().err
+
+
 # --- chances ---------------------------------------------------------------------------------------------------------
 
 
