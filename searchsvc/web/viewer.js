@@ -86,7 +86,10 @@ export class Viewer {
     const frame = make("div", { class: "frame" });
     frame.style.setProperty("--ratio", ratioOf(match));
     const picture = make("img", { src: match.image_url, alt: match.image_name });
-    picture.addEventListener("error", () => (picture.src = match.thumbnail_url), { once: true }); // HEIC: no browser but one shows it
+    picture.addEventListener("error", () => {
+      if (picture.getAttribute("src") === match.thumbnail_url) frame.classList.add("broken");
+      else picture.src = match.thumbnail_url; // HEIC: no browser but one shows it
+    });
     frame.append(picture);
     if (match.segment) drawSegment(frame, match.segment, match);
     return frame;

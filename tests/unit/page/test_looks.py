@@ -33,6 +33,31 @@ async def test_what_can_be_done_with_a_picture_lies_within_the_smallest_screen(s
     assert await buttons.evaluate_all("all => Math.max(...all.map((one) => one.getBoundingClientRect().right))") <= 320
 
 
+async def test_no_word_of_the_explanation_is_broken_on_the_smallest_screen(site: Site) -> None:
+    await site.add(picture("red"), "red.png")
+    page = await site.open("/?q=red")
+    await page.set_viewport_size({"width": 320, "height": 640})
+    await page.locator(".tile .open").click()
+    await page.get_by_text("Why?").click()
+    lines = "all => all.map((one) => { const text = new Range(); text.selectNodeContents(one); return text.getClientRects().length; })"
+    assert await page.locator(".why thead th").evaluate_all(lines) == [1, 1, 1]
+    assert await page.locator(".why table").evaluate("table => table.getBoundingClientRect().right") <= 320
+
+
+async def test_a_picture_that_cannot_be_shown_is_told_in_the_viewer_as_in_its_tile(site: Site) -> None:
+    await site.add(picture("red"), "red.png")
+    page = await site.open()
+    for address in ("**/file", "**/thumbnail*"):
+        await page.route(address, lambda route: route.abort())
+    await page.get_by_label("Describe the picture you look for").fill("red")
+    await page.keyboard.press("Enter")
+    await page.locator(".tile .open:has(.broken)").click()
+    told = "frame => getComputedStyle(frame, '::after').content"
+    assert await page.locator(".tile .frame").evaluate(told) == '"No preview"'
+    await expect(page.locator(".stage .frame.broken")).to_be_visible()
+    assert await page.locator(".stage .frame").evaluate(told) == '"No preview"'
+
+
 @pytest.mark.parametrize("width", [320, 390])
 async def test_there_is_room_to_write_beside_a_query_picture(site: Site, width: int) -> None:
     page = await site.open()
