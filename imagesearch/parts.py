@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
@@ -31,7 +33,7 @@ PageT_contra = TypeVar("PageT_contra", contravariant=True)
 
 
 class ForeignPart(Exception):
-    """The last part in the folder is damaged, or of something else; the message says so."""
+    """The last part in the folder is damaged, or of something else, or another export is at work; the message says so."""
 
 
 class Form(Protocol[PageT_contra]):
@@ -57,6 +59,16 @@ class Parts(Generic[PageT]):
             raise ImportError("Parquet needs pyarrow, which is not installed: pip install '.[parquet]', or make build")
         self._folder, self._form = folder, form
         folder.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Raises ForeignPart while somebody else writes parts into the folder."""
+        folder = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _lock(folder)
+            yield
+        finally:
+            os.close(folder)
 
     def _files(self) -> list[Path]:
         return sorted((file for file in self._folder.glob("part-*.parquet") if _PART.fullmatch(file.name)), key=_number)
@@ -97,6 +109,15 @@ class Parts(Generic[PageT]):
         there = self._files()
         unfinished.rename(self._folder / f"part-{_number(there[-1]) + 1 if there else 0:05}.parquet")
         return rows
+
+
+def _lock(folder: int) -> None:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ForeignPart("another export writes into this folder") from None
+    except OSError:  # a file system without locks: whoever has one is to keep exports apart
+        pass
 
 
 def _number(part: Path) -> int:

@@ -90,12 +90,13 @@ class Embeddings:
     def _export(
         self, parts: Parts[PageT], pages: Callable[[str | None, str | None], Iterator[PageT]], screen: Screen, name: str | None
     ) -> Exit:
-        name, cursor = parts.left_at() or (name, None)
         rows = 0
-        while cursor != "":
-            rows += parts.write(pages(name, cursor))
-            name, cursor = parts.left_at() or (name, "")
-            screen.say(f"{rows:,} rows in {self.place}", "dim")
+        with parts.alone():
+            name, cursor = parts.left_at() or (name, None)
+            while cursor != "":
+                rows += parts.write(pages(name, cursor))
+                name, cursor = parts.left_at() or (name, "")
+                screen.say(f"{rows:,} rows in {self.place}", "dim")
         if screen.as_json:
             screen.document({"folder": str(self.place), "collection": name, "rows": rows})
         else:

@@ -130,3 +130,21 @@ async def test_an_export_of_everything_does_not_take_parts_of_vectors_alone_for_
     assert await export(address, tmp_path / "out") == 0
     assert await export(address, tmp_path / "out", "--complete") == 2
     assert "another export" in capsys.readouterr().err
+
+
+async def test_of_two_exports_into_one_folder_at_once_the_second_is_refused(
+    world: World, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await world.add(picture("red"), "a.png")
+    real, ended = Client.embeddings, []
+
+    def with_another(client: Client, model: str | None, *, cursor: str | None, limit: int, segments: bool) -> object:
+        monkeypatch.setattr(Client, "embeddings", real)
+        ended.append(main(["embeddings", "export", str(tmp_path / "out"), "--url", address]))
+        return real(client, model, cursor=cursor, limit=limit, segments=segments)
+
+    monkeypatch.setattr(Client, "embeddings", with_another)
+    assert await export(address, tmp_path / "out") == 0
+    assert ended == [2]
+    assert "another export" in capsys.readouterr().err
+    assert len(pq.read_table(tmp_path / "out")) == 1
