@@ -35,7 +35,7 @@ async def test_what_can_be_done_with_a_picture_lies_within_the_smallest_screen(s
 
 async def test_no_word_of_the_explanation_is_broken_on_the_smallest_screen(site: Site) -> None:
     await site.add(picture("red"), "red.png")
-    page = await site.open("/?q=red")
+    page = await site.open("/?q=a+pair+of+red+shoes")
     await page.set_viewport_size({"width": 320, "height": 640})
     await page.locator(".tile .open").click()
     await page.get_by_text("Why?").click()
