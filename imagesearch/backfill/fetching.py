@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _MOST_BYTES = 256 * 2**20
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0)
+_LONGEST_S = 900.0
+"""Of a download in all: one that drips would never be too late for the others."""
 
 
 class Unfetchable(Exception):
@@ -77,7 +79,7 @@ class Fetcher:
     async def _download(self, url: str) -> bytes:
         received = bytearray()
         try:
-            async with self._connections().stream("GET", url) as answer:
+            async with asyncio.timeout(_LONGEST_S), self._connections().stream("GET", url) as answer:
                 if not answer.is_success:
                     passes = answer.status_code in {408, 425, 429} or answer.status_code >= 500
                     raise Unfetchable(f"http_{answer.status_code}", answer.reason_phrase, passes=passes)
@@ -86,6 +88,8 @@ class Fetcher:
                     _check_size(len(received))
         except (httpx.TransportError, httpx.TooManyRedirects, httpx.DecodingError) as error:
             raise Unfetchable("unreachable", type(error).__name__, passes=True) from None
+        except TimeoutError:
+            raise Unfetchable("too_slow", f"not whole within {_LONGEST_S:.0f} s", passes=False) from None
         except (httpx.InvalidURL, UnicodeError):
             raise Unfetchable("bad_row", "url: not an address", passes=False) from None
         return bytes(received)
