@@ -112,7 +112,7 @@ class Connections:
 class Connection(web.RequestHandler):
     """aiohttp's, with a pace."""
 
-    __slots__ = ("_accepted", "_body", "_connections", "_heard", "_unsent", "_wire", "idle_since", "pace")
+    __slots__ = ("_accepted", "_begun", "_body", "_connections", "_heard", "_unsent", "_wire", "idle_since", "pace")
 
     def __init__(self, server: web.Server, connections: Connections, limits: PaceLimits) -> None:
         loop = asyncio.get_running_loop()
@@ -121,7 +121,7 @@ class Connection(web.RequestHandler):
         self._accepted = self._heard = False
         self._wire: asyncio.Transport | None = None
         self._body: Any = None
-        self._unsent = 0
+        self._begun = self._unsent = 0
         self.pace = Pace(limits, loop.time())
         self.idle_since = loop.time()
 
@@ -161,7 +161,8 @@ class Connection(web.RequestHandler):
     def may_go(self, now: float) -> bool:
         """Whether it may be given up for another. Nothing that was asked of it, or is just being sent, is lost by that."""
         rested = now - self.idle_since > (_RESTED_S if self._heard else _SILENT_S)
-        return rested and not self.pace.answering and self._wire is not None and not self._wire.get_write_buffer_size()
+        waits = self.pace.answering or self._request_count > self._begun  # what was read may be long in coming to be answered
+        return rested and not waits and self._wire is not None and not self._wire.get_write_buffer_size()
 
     @property
     def has_unread(self) -> bool:
@@ -180,6 +181,7 @@ class Connection(web.RequestHandler):
         self.pace.answer_waits(None)
 
     def request_began(self, request: web.Request) -> None:
+        self._begun += 1
         self._body = request.content
         self.pace.request_began(self._loop.time())
 

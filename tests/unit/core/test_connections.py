@@ -89,6 +89,29 @@ async def test_a_request_that_has_come_but_was_not_read_yet_keeps_its_connection
             each.close()
 
 
+@pytest.mark.parametrize("turns", range(2))
+async def test_a_request_that_was_read_but_has_not_begun_keeps_its_connection(
+    monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    """However long it takes until it does: here, the loop comes to a new connection first."""
+    monkeypatch.setattr(connections, "_RESTED_S", 0.0)
+    async with _served(_short, most=2) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(ASKED)
+        await _answered(reader)
+        _, silent = await asyncio.open_connection(*address)
+        await asyncio.sleep(0.05)
+        with socket.socket() as other:
+            other.setblocking(False)
+            other.connect_ex(address)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            writer.write(ASKED)
+            await _answered(reader)
+        for each in (writer, silent):
+            each.close()
+
+
 async def test_content_that_comes_after_its_answer_is_not_taken_for_a_request_that_does_not_get_on() -> None:
     pace = PaceLimits(head_s=0.1, look_every_s=0.02)
     async with _served(_short, pace=pace) as address:
