@@ -44,6 +44,16 @@ async def test_no_word_of_the_explanation_is_broken_on_the_smallest_screen(site:
     assert await page.locator(".why table").evaluate("table => table.getBoundingClientRect().right") <= 320
 
 
+async def test_the_ring_around_what_closes_a_list_is_seen_whole(site: Site) -> None:
+    site.fail(await site.add(picture("red"), "half.png"), "half.png")
+    page = await site.open()
+    await page.get_by_role("button", name="1 not indexed").press("Enter")
+    close = page.get_by_role("button", name="Close")
+    await expect(close).to_be_focused()
+    ring = await close.evaluate("one => one.getBoundingClientRect().bottom + 5")  # its width and offset
+    assert await page.locator(".scroll").evaluate("one => one.getBoundingClientRect().top") >= ring
+
+
 async def test_a_picture_that_cannot_be_shown_is_told_in_the_viewer_as_in_its_tile(site: Site) -> None:
     await site.add(picture("red"), "red.png")
     page = await site.open()
