@@ -191,7 +191,7 @@ def _put_pictures(source: Path, images: Path, manifest: Manifest) -> None:
             path = images / from_text(name.removeprefix(f"{PICTURES}/"))
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                temporary = files.unfinished(path)
+                temporary = files.unfinished(path.with_name("restored"))  # short: the picture's own name may be as long as any
                 files.copy_sparse(source / from_text(name.removeprefix(f"{PICTURES}/")), temporary)
                 files.sync([temporary])
                 temporary.rename(path)

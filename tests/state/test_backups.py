@@ -181,6 +181,8 @@ async def test_a_picture_that_goes_while_it_is_copied_costs_no_backup_and_any_na
 ) -> None:
     copy, gone = files.copy_sparse, [path for path in sorted(house.images.rglob("*.jpg")) if path.parent.name == "folder 1"]
     (house.images / "folder 0" / MANIFEST).write_text("a catalogue")
+    longest = house.images / f"{'n' * 251}.jpg"
+    longest.write_bytes(b"a picture")
 
     def going(source: Path, target: Path) -> None:
         if source in gone:
@@ -190,10 +192,12 @@ async def test_a_picture_that_goes_while_it_is_copied_costs_no_backup_and_any_na
     with monkeypatch.context() as patch:
         patch.setattr(files, "copy_sparse", going)
         manifest = await take(settings_of(house), ram / "second", pictures=True)
-    assert manifest.pictures == 6 + 1 - len(gone)
+    assert manifest.pictures == 6 + 2 - len(gone)
     (house.images / "folder 0" / MANIFEST).unlink()
+    longest.unlink()
     await restore(settings_of(house), ram / "second", pictures=True)
     assert (house.images / "folder 0" / MANIFEST).read_text() == "a catalogue"
+    assert longest.read_bytes() == b"a picture"
 
 
 async def test_what_was_there_before_is_kept_aside(house: RealHouse, ram: Path) -> None:
