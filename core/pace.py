@@ -21,10 +21,14 @@ class Stall(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PaceLimits:
-    """`body_grace_s` passes before a body must come at `least_bytes_per_s` on average (nginx and Apache time heads and bodies so too)."""
+    """`body_grace_s` passes before a body must come at `least_bytes_per_s` on average (nginx and Apache time heads and bodies so too).
+
+    What comes faster is credited with `body_credit_s` at most: who sent much may be silent for no longer than that and the grace.
+    """
 
     head_s: float = 20.0
     body_grace_s: float = 20.0
+    body_credit_s: float = 40.0
     least_bytes_per_s: float = 2048.0
     answer_s: float = 60.0
     """Without an answer that waits being taken at that rate."""
@@ -35,13 +39,12 @@ class PaceLimits:
 class Pace:
     """One connection's. `None` stands for what is not being waited for."""
 
-    __slots__ = ("_answer_since", "_body_bytes", "_body_since", "_end_since", "_head_since", "_limits", "answering")
+    __slots__ = ("_answer_since", "_body_since", "_end_since", "_head_since", "_limits", "answering")
 
     def __init__(self, limits: PaceLimits, now: float) -> None:
         self._limits = limits
         self._head_since: float | None = now
         self._body_since: float | None = None
-        self._body_bytes = 0
         self._answer_since: float | None = None
         self._end_since: float | None = None
         self.answering = False
@@ -54,14 +57,15 @@ class Pace:
     def took(self, size: int, now: float) -> None:
         """Bytes arrived."""
         if self.answering:
-            self._body_bytes += size
+            if self._body_since is not None:
+                self._body_since = min(now + self._limits.body_credit_s, self._body_since + size / self._limits.least_bytes_per_s)
         elif self._head_since is None:
             self._head_since = now
 
     def request_began(self, now: float) -> None:
         """Its head is complete."""
         self.answering, self._head_since = True, None
-        self._body_since, self._body_bytes = now, 0
+        self._body_since = now
 
     def request_ended(self) -> None:
         self.answering, self._body_since = False, None
@@ -95,8 +99,7 @@ class Pace:
             return Stall.ANSWER
         if _over(self._head_since, limits.head_s, now):
             return Stall.HEAD
-        allowed_s = limits.body_grace_s + self._body_bytes / limits.least_bytes_per_s
-        return Stall.BODY if _over(self._body_since, allowed_s, now) else None
+        return Stall.BODY if _over(self._body_since, limits.body_grace_s, now) else None
 
 
 def _over(since: float | None, allowed_s: float, now: float) -> bool:

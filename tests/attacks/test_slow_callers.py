@@ -49,6 +49,15 @@ def test_a_body_must_come_at_a_rate_after_its_grace_and_our_own_pauses_do_not_co
     assert pace.stall(10_000.0) is None
 
 
+def test_what_of_a_body_came_quickly_buys_no_long_silence() -> None:
+    pace = Pace(PaceLimits(body_grace_s=20.0, body_credit_s=40.0, least_bytes_per_s=1000.0), 0.0)
+    pace.request_began(0.0)
+    pace.took(100_000_000, 5.0)
+    assert (pace.stall(65.0), pace.stall(65.1)) == (None, Stall.BODY)
+    pace.took(1000, 60.0)
+    assert (pace.stall(66.0), pace.stall(66.1)) == (None, Stall.BODY)
+
+
 def test_an_answer_and_an_end_have_their_time_too() -> None:
     pace = Pace(PaceLimits(answer_s=60.0, end_s=10.0), 0.0)
     pace.request_began(0.0)
@@ -219,7 +228,7 @@ async def test_nothing_that_was_asked_is_lost_where_connections_are_wanted_by_ot
                     await answer.read()
                     statuses[answer.status] += 1
 
-        kept = aiohttp.TCPConnector(limit=0, keepalive_timeout=0.3)  # what rests longer may go, and is not asked by then
+        kept = aiohttp.TCPConnector(limit=0, keepalive_timeout=0.1)  # what rests longer may go, and is not asked by then
         async with aiohttp.ClientSession(connector=kept) as session:
             await asyncio.gather(*(caller(session) for _ in range(40)))
     assert statuses.keys() == {200, 503}
