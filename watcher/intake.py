@@ -174,7 +174,7 @@ class Intake:
         while True:
             batch = self._pop_due()
             if batch:
-                await self._guarded(self._look_at(batch), batch)
+                await self._guarded(self._look_at, batch)
                 continue
             self._wake.clear()
             pause_s = max(0.0, self._due[0].due - time.monotonic()) if self._due else None
@@ -197,22 +197,27 @@ class Intake:
                 batch.append(candidate)
         return batch
 
-    async def _guarded(self, work: Awaitable[None], batch: list[_Candidate]) -> None:
-        """One bad path must not end the intake: it is logged, dropped, and found again by the next reconcile.
+    async def _guarded(self, work: Callable[[list[_Candidate]], Awaitable[None]], batch: list[_Candidate]) -> None:
+        """One bad path must not end the intake, nor keep others: it is logged, dropped, and found again by the next reconcile.
 
         While the ledger cannot be written, everything is looked at again by and by.
         """
         try:
-            await work
+            await work(batch)
         except Unavailable as error:
             self._tell_trouble(error)
-            for candidate in batch:
-                if self._candidates.get(candidate.path) is candidate and candidate.busy:
-                    self._park(candidate, _RETRY_S)
+            for candidate in self._undone(batch):
+                self._park(candidate, _RETRY_S)
         except Exception:
-            log.exception("intake_failed", paths=[candidate.path for candidate in batch[:5]])
-            for candidate in batch:
-                self._drop(candidate)
+            log.exception("intake_failed", paths=[candidate.path for candidate in batch[:5]], of=len(batch))
+            if len(batch) == 1:
+                self._drop(batch[0])
+            else:
+                for candidate in self._undone(batch):
+                    await self._guarded(work, [candidate])
+
+    def _undone(self, batch: list[_Candidate]) -> list[_Candidate]:
+        return [one for one in batch if self._candidates.get(one.path) is one and one.busy]
 
     def _tell_trouble(self, error: Unavailable) -> None:
         if self._trouble != str(error):
@@ -336,9 +341,10 @@ class Intake:
     async def _hash_for_ever(self) -> None:
         while True:
             *_, candidate = await self._to_hash.get()
-            await self._guarded(self._hash(candidate), [candidate])
+            await self._guarded(self._hash, [candidate])
 
-    async def _hash(self, candidate: _Candidate) -> None:
+    async def _hash(self, batch: list[_Candidate]) -> None:
+        (candidate,) = batch
         stat = candidate.stat
         if stat is None:
             raise RuntimeError("a file is hashed only after it was looked at")

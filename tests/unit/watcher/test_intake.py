@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from tests.unit.watcher.fakes import until
+from tests.unit.watcher.fakes import jpeg, until
+from watcher import locations
 from watcher.folder import Folder
 from watcher.intake import Intake, IntakeEvents
 from watcher.ledger import FileLedger
@@ -60,3 +61,44 @@ async def test_a_file_that_is_closed_again_and_again_while_another_writes_to_it_
             with suppress(asyncio.CancelledError):
                 await running
     assert pictures.looked - before <= 12
+
+
+class WithABadPath(WatchedFolder):
+    """One of its paths is more than anybody thought of."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(Folder(root))
+
+    def lost(self, devices: Mapping[str, int], witnesses: Mapping[str, Sequence[str]]) -> set[str]:
+        return set()
+
+    def stats(self, paths: Sequence[str]) -> list[FileStat | Absence]:
+        if "bad.jpg" in paths:
+            raise RuntimeError("nobody thought of this path")
+        return super().stats(paths)
+
+
+async def test_a_path_that_nobody_thought_of_keeps_no_other_from_being_taken(tmp_path: Path) -> None:
+    names = ["bad.jpg", *(f"{number}.jpg" for number in range(5))]
+    (tmp_path / "images").mkdir()
+    for name in names:
+        (tmp_path / "images" / name).write_bytes(jpeg(name))
+
+    async def no_mounts() -> set[str]:
+        return set()
+
+    admitted: list[None] = []
+    events = IntakeEvents(lambda: admitted.append(None), lambda: None, lambda _: None, lambda _: None, no_mounts)
+    with ThreadPoolExecutor(2) as readers:
+        async with FileLedger(tmp_path) as ledger:
+            rules = SettleRules(settle_s=0.0, agree_s=0.01)
+            pictures = WithABadPath(tmp_path / "images")
+            intake = Intake(pictures, ledger, readers, rules=rules, max_image_bytes=10_000, events=events)
+            running = asyncio.create_task(intake.run())
+            intake.take([Hint(name, closed=True) for name in names])
+            async with asyncio.timeout(5):
+                while len(await ledger.run(locations.known, names)) < 5:
+                    await asyncio.sleep(0.01)
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
