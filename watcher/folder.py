@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat as modes
 from collections.abc import Iterator
@@ -69,7 +70,10 @@ class Folder:
         return not Path(os.path.realpath(self.locate(folder))).is_relative_to(os.path.realpath(self.root))
 
     def walk(self, below: str = "", *, batch: int = 2000) -> Iterator[WalkBatch]:
-        """Every visible regular file below a folder, in batches. Symbolic links to files are followed, to folders not."""
+        """Every visible regular file below a folder, in batches. Symbolic links to files are followed, to folders not.
+
+        Raises OSError where descriptors or memory are wanting: what is not seen then is no less there.
+        """
         start = self.locate(below)
         if (below and start.is_symlink()) or self.leads_away(below):
             return
@@ -91,11 +95,14 @@ class Folder:
                         if len(found.files) >= batch:
                             yield found
                             found = WalkBatch()
-            except (
-                OSError
-            ):  # unreadable, or gone meanwhile; what was known there is looked at path by path before it is forgotten
-                continue
+            except OSError as error:  # what was known there is looked at path by path before it is forgotten
+                _raise_unless_closed_or_gone(error)
         yield found
+
+
+def _raise_unless_closed_or_gone(error: OSError) -> None:
+    if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
+        raise error
 
 
 def _sort_in(entry: os.DirEntry[str], prefix: str, device: int, pending: list[tuple[str, str, int]], found: WalkBatch) -> None:
