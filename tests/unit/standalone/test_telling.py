@@ -30,13 +30,20 @@ sys.exit(command.run(lambda settings: "All of it", what="It was", broken_off="go
 
 
 @pytest.mark.parametrize("command", [("-m", "standalone.backups", "take"), ("-c", _MOVED)])
-def test_what_was_done_counts_though_nobody_reads_of_it(environment: dict[str, str], command: tuple[str, ...], tmp_path: Path) -> None:
+def test_what_was_done_counts_though_nobody_reads_of_it(
+    environment: dict[str, str], command: tuple[str, ...], tmp_path: Path
+) -> None:
     target = [str(tmp_path / "backup")] if "take" in command else []
     ours, theirs = os.pipe()
     os.close(ours)
     try:
         ended = subprocess.run(
-            [sys.executable, *command, *target], cwd=REPOSITORY, env=environment, stdout=theirs, stderr=subprocess.PIPE, check=False
+            [sys.executable, *command, *target],
+            cwd=REPOSITORY,
+            env=environment,
+            stdout=theirs,
+            stderr=subprocess.PIPE,
+            check=False,
         )
     finally:
         os.close(theirs)
