@@ -11,6 +11,8 @@ import sys
 import threading
 from typing import TextIO
 
+from core.decode import DecodeLimits
+from core.decoding import DecodingProcesses
 from core.threads import limit_libraries
 from model_service.exports import Order
 
@@ -28,7 +30,8 @@ def main() -> int:
     from model_service.exporting.parts import opened  # noqa: PLC0415
     from model_service.exporting.pictures import gathered  # noqa: PLC0415
 
-    held = Held.of(*gathered(order.images_dir))
+    with DecodingProcesses(DecodeLimits()) as decoder:
+        held = Held.of(*gathered(order.images_dir, decoder))
     tell("export_pictures_gathered", pictures=len(held.calibrating) + len(held.comparing), origin=held.origin)
     workshop = Workshop(order.models_dir, held, order.threads, tell)
     for wanted in order.wanted:

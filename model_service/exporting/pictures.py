@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from core.decode import IMAGE_SUFFIXES, DecodeLimits, Pixels, decode
+from core.decode import IMAGE_SUFFIXES, DecodeLimits, Pixels
+from core.decoding import Decoder
 from core.errors import ImageRejected
 from model_service.crops import WORKING_SIDE, working_copy
 from model_service.exports import ENOUGH_PICTURES, Origin
@@ -20,15 +21,15 @@ _DRAWN = 96
 _LOOKED_AT = 20_000  # directory entries
 
 
-def gathered(folder: Path, *, wanted: int = PICTURES) -> tuple[list[Pixels], Origin]:
-    """At most `wanted` pictures from all over the folder; drawn ones when it holds too few."""
+def gathered(folder: Path, decoder: Decoder, *, wanted: int = PICTURES) -> tuple[list[Pixels], Origin]:
+    """At most `wanted` pictures from all over the folder; drawn ones when it holds too few. Raises Unavailable where the decoder does."""
     paths = picture_paths(folder, 16 * wanted)
     step = max(1, len(paths) // wanted)
     found: list[Pixels] = []
     for path in [*paths[::step], *(path for n, path in enumerate(paths) if n % step)]:
         if len(found) == wanted:
             break
-        pixels = _read(path)
+        pixels = _read(path, decoder)
         if pixels is not None:
             found.append(pixels)
     if len(found) >= min(wanted, ENOUGH_PICTURES):
@@ -74,11 +75,10 @@ def _cloud(rng: np.random.Generator, height: int, width: int) -> Pixels:
     return np.asarray(np.clip(rng.uniform(60, 190) + spread * (mixed - mixed.mean()), 0, 255), dtype=np.uint8)
 
 
-def _read(path: Path) -> Pixels | None:
-    limits = DecodeLimits()
+def _read(path: Path, decoder: Decoder) -> Pixels | None:
     try:
-        if not path.is_file() or path.stat().st_size > limits.max_bytes:  # a pipe has no end
+        if not path.is_file() or path.stat().st_size > DecodeLimits().max_bytes:  # a pipe has no end
             return None
-        return working_copy(decode(path.read_bytes(), limits, min_side=WORKING_SIDE // 2).pixels)
+        return working_copy(decoder.decode(path.read_bytes(), min_side=WORKING_SIDE // 2).pixels)
     except (ImageRejected, OSError):
         return None

@@ -28,9 +28,8 @@ def main() -> int:
     """Returns the exit code."""
     asked = _parser().parse_args()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(
-            signal.SIGINT, _broken_off
-        )  # asyncio's own would only ask what copies to end, which hears it when it is done
+        # asyncio's own would only ask what copies to end, which hears it when it is done
+        signal.signal(signal.SIGINT, _broken_off)
     try:
         settings = FolderSettings()
         logs.configure(level="warning", log_format=settings.log_format, service="backups")

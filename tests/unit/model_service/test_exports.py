@@ -16,6 +16,8 @@ import psutil
 import pytest
 from PIL import Image
 
+from core.decode import DecodeLimits
+from core.decoding import DecodingProcesses
 from core.threads import ThreadBudget
 from model_service import encoders, exported
 from model_service.exporting import parts
@@ -26,6 +28,7 @@ from model_service.graphs import Graph
 from model_service.runtimes import Choice, Precision, Runtime
 from model_service.towers import PictureTower, TwoTowers
 from model_service.weights import Checkpoint
+from tests.faulty_decoding import faulty, png
 from tests.unit.model_service.checkpoints import projection, tiny_bert, tiny_clip, tiny_resnet
 
 TEXTS = ["a photo of the red dog", "cat", "the grass on the cat of a dog on a red cat of the grass on the grass of a cat", ""]
@@ -379,19 +382,24 @@ def test_int8_of_drawn_pictures_is_made_anew_when_there_are_real_ones(resnet: Ch
     assert maker.made == ["images", "images"]
 
 
-def test_real_pictures_are_taken_from_all_over_the_folder_and_broken_ones_passed_over(tmp_path: Path) -> None:
+def test_real_pictures_are_taken_from_all_over_the_folder_and_broken_ones_and_those_that_crash_a_decoder_passed_over(
+    tmp_path: Path,
+) -> None:
     for n in range(90):
         place = tmp_path / f"{n % 3}"
         place.mkdir(exist_ok=True)
         Image.new("RGB", (40, 30), (n, 0, 0)).save(place / f"{n}.png")
     (tmp_path / "0" / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
     (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "1" / "crashes.png").write_bytes(faulty(png(), "segfault"))
     os.mkfifo(tmp_path / "0" / "endless.jpg")
 
-    found, origin = gathered(tmp_path, wanted=66)
+    with DecodingProcesses(DecodeLimits(), module="tests.faulty_decoding") as decoder:
+        for wanted in (66, 90):
+            found, origin = gathered(tmp_path, decoder, wanted=wanted)
+            assert (len(found), origin) == (wanted, "pictures")
+            assert len({int(pixels[0, 0, 0]) for pixels in found}) == wanted
+        few, origin_of_few = gathered(tmp_path / "absent", decoder, wanted=8)
 
-    assert (len(found), origin) == (66, "pictures")
-    assert len({int(pixels[0, 0, 0]) for pixels in found}) == 66
-    few, origin = gathered(tmp_path / "absent", wanted=8)
-    assert (len(few), origin) == (8, "drawn")
+    assert (len(few), origin_of_few) == (8, "drawn")
     assert all(np.array_equal(one, other) for one, other in zip(few, drawn(8), strict=True))
