@@ -77,7 +77,7 @@ class Ingest:
         for space in info.spaces:
             await self._vectors.ensure(space)
 
-    async def hear_witness(self, info: ModelsInfo, former: ModelsInfo | None = None) -> None:
+    async def try_plain_picture(self, info: ModelsInfo, former: ModelsInfo | None = None) -> None:
         """Have the models analyse a picture that is known to be well: only then it tells of another that they fail on it.
 
         Raises ModelUnavailable where they cannot.

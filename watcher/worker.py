@@ -337,7 +337,7 @@ class Worker:
         try:
             former = None if job.was_indexed else await self._former()
             if job.crashes or self._models_suspect:
-                await self._ingest.hear_witness(info, former)
+                await self._ingest.try_plain_picture(info, former)
                 self._models_suspect = False
             ingested = await self._ingest.run(job, info, former)
             await self._complete(job, ingested, started)
