@@ -86,8 +86,8 @@ class Ingest:
             if models is not None:
                 try:
                     await self._embedder.analyse(PLAIN_PICTURE, fingerprint=models.fingerprint or None)
-                except (ModelCrashed, ImageRejected) as error:
-                    raise ModelUnavailable(f"the models fail on every picture: {error}") from None
+                except (ModelCrashed, ImageRejected):
+                    raise ModelUnavailable("the models fail on every picture") from None
 
     async def run(self, job: Job, info: ModelsInfo, former: ModelsInfo | None = None) -> Ingested:
         """Bring all points of the image into the vectors; into those of the `former` models first, which answer, if they are given.
