@@ -34,7 +34,9 @@ async def watch(
 
 def end_process(hanging: asyncio.Task[None]) -> None:
     """At once: connections break, by which callers learn that it was this request."""
-    log.critical("model_hangs", **{"pass": hanging.get_name(), "next": "this process ends, and is to be started anew"})
-    faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
-    sys.stdout.flush()
-    os._exit(os.EX_SOFTWARE)
+    try:
+        log.critical("model_hangs", **{"pass": hanging.get_name(), "next": "this process ends, and is to be started anew"})
+        faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+        sys.stdout.flush()
+    finally:  # also where nobody can be told, as without stdout
+        os._exit(os.EX_SOFTWARE)

@@ -8,17 +8,19 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from core.errors import ModelCrashed
+from core.errors import ModelCrashed, ModelUnreachable
 from core.model_client import ModelClient
 from core.schemas import Priority
 from core.serving import serving
 from model_service.app import create_app
 from model_service.batching import BatchModel, Dispatcher
+from model_service.hanging import end_process
 from model_service.metrics import InferenceMetrics
 from model_service.parts import Parts, Tensor
 from model_service.settings import ModelSettings
@@ -63,8 +65,7 @@ async def test_the_service_ends_so_that_it_is_started_anew_and_the_picture_is_su
         )
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     async with ModelClient(url) as client:
-        while (await client.health()).status != "ok":
-            await asyncio.sleep(0.05)
+        await _ready(client)
         assert (await client.analyse(picture("blue"))).fingerprint == "f1"
         with pytest.raises(ModelCrashed):
             await client.analyse(picture("red"))
@@ -72,6 +73,26 @@ async def test_the_service_ends_so_that_it_is_started_anew_and_the_picture_is_su
     assert service.returncode == os.EX_SOFTWARE
     assert b"model_hangs" in said
     assert b"in embed" in traces
+
+
+async def _ready(client: ModelClient) -> None:
+    """On a busy machine it takes longer to start than a look at its health waits."""
+    while True:
+        with suppress(ModelUnreachable):
+            if (await client.health()).status == "ok":
+                return
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+async def test_it_ends_also_where_nobody_can_be_told(closed: str) -> None:
+    ending = f"exec {sys.executable} -m tests.unit.model_service.test_hanging {closed}"
+    service = await asyncio.create_subprocess_shell(ending, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL)
+    assert await service.wait() == os.EX_SOFTWARE
+
+
+async def _end() -> None:
+    end_process(asyncio.create_task(asyncio.sleep(0)))
 
 
 async def _serve(listener: socket.socket) -> None:
@@ -85,4 +106,4 @@ async def _serve(listener: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(socket.socket(fileno=int(sys.argv[1]))))
+    asyncio.run(_serve(socket.socket(fileno=int(sys.argv[1]))) if sys.argv[1:] else _end())
