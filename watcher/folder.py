@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from core.errors import InvalidRequest
+from core.errors import InvalidRequest, Unavailable
 from core.filenames import from_text, is_storable, to_text
 from watcher.locations import FileStat
 
@@ -29,6 +29,12 @@ def is_temporary(path: str) -> bool:
     """Whether the name is one that a program gives a file while it writes it."""
     name = PurePosixPath(path)
     return name.suffix.lower() in _TEMPORARY_SUFFIXES or name.name.endswith("~")
+
+
+def raise_if_ours(error: OSError) -> None:
+    """Raises Unavailable where descriptors or memory are wanting, which tells nothing of any file."""
+    if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
+        raise Unavailable(f"no file can be opened now: {error.strerror}", retry_after_s=1) from error
 
 
 def stat_of(status: os.stat_result) -> FileStat:
@@ -72,7 +78,7 @@ class Folder:
     def walk(self, below: str = "", *, batch: int = 2000) -> Iterator[WalkBatch]:
         """Every visible regular file below a folder, in batches. Symbolic links to files are followed, to folders not.
 
-        Raises OSError where descriptors or memory are wanting: what is not seen then is no less there.
+        Raises Unavailable where descriptors or memory are wanting: what is not seen then is no less there.
         """
         start = self.locate(below)
         if (below and start.is_symlink()) or self.leads_away(below):
@@ -96,13 +102,8 @@ class Folder:
                             yield found
                             found = WalkBatch()
             except OSError as error:  # what was known there is looked at path by path before it is forgotten
-                _raise_unless_closed_or_gone(error)
+                raise_if_ours(error)
         yield found
-
-
-def _raise_unless_closed_or_gone(error: OSError) -> None:
-    if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
-        raise error
 
 
 def _sort_in(entry: os.DirEntry[str], prefix: str, device: int, pending: list[tuple[str, str, int]], found: WalkBatch) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from core.decode import sniff
 from watcher.endings import looks_complete
-from watcher.folder import stat_of
+from watcher.folder import raise_if_ours, stat_of
 from watcher.locations import FileStat
 from watcher.stability import Writing
 
@@ -110,6 +110,8 @@ def _writing(descriptor: int) -> Writing:
 
 
 def _absence(error: OSError) -> Absence:
+    """Raises Unavailable where it is no file's fault."""
+    raise_if_ours(error)
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR:
             return Absence.GONE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from core.errors import Unavailable
 from watcher import mounts, probe
-from watcher.folder import Folder, WalkBatch
+from watcher.folder import Folder, WalkBatch, raise_if_ours
 from watcher.locations import FileStat
 from watcher.pictures import Verified
 from watcher.probe import Absence, Seen
@@ -71,8 +70,7 @@ def _read_verified(file: Path, image_id: str) -> Verified | None:
             body = opened.read()
             modified_s = os.fstat(opened.fileno()).st_mtime
     except OSError as error:
-        if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:  # our trouble, not the file's
-            raise
+        raise_if_ours(error)
         return None
     if hashlib.sha256(body).hexdigest() != image_id:
         return None
