@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
@@ -34,7 +34,7 @@ from watcher import locations, views
 from watcher.folder import is_temporary
 from watcher.importing import Importing
 from watcher.ingesting import Ingesting
-from watcher.locations import ASKED_FOR_PRIORITY, Admission, FileStat
+from watcher.locations import ASKED_FOR_PRIORITY, Admission, FileStat, Location
 from watcher.noticing import Noticing
 from watcher.observer import Hint
 from watcher.post import Post
@@ -180,10 +180,23 @@ class FolderCatalog:
     async def delete(self, image_id: str) -> None:
         parts = self._parts
         record = await self.image(image_id)
-        await self._read(lambda: parts.pictures.remove(record.paths))
-        await parts.ledger.run(locations.forget, record.paths, _AT_ONCE)
-        log.info("image_deleted", image_id=image_id, paths=len(record.paths))
+        known = await parts.ledger.run(locations.known, record.paths)
+        own = await self._read(lambda: self._own(image_id, known))
+        await self._read(lambda: parts.pictures.remove(own))
+        await parts.ledger.run(locations.forget, own, _AT_ONCE)
+        log.info("image_deleted", image_id=image_id, paths=len(own))
+        await self._post.hint([Hint(path) for path in known if path not in own])
         await self._post.sweep(image_id)
+
+    def _own(self, image_id: str, known: Mapping[str, Location]) -> list[str]:
+        """The paths without those where another file took the image's place, which is not seen at once. Blocks on the disk."""
+        pictures = self._parts.pictures
+        return [
+            path
+            for (path, location), found in zip(known.items(), pictures.stats(list(known)), strict=True)
+            if location.image_id == image_id
+            and (not isinstance(found, FileStat) or found == location.stat or pictures.content_hash(path, found) == image_id)
+        ]
 
     async def resegment(self, image_id: str, mode: SegmentMode) -> list[Segment]:
         await self.image(image_id)

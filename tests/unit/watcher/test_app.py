@@ -175,6 +175,19 @@ async def test_a_name_that_is_not_utf8_is_indexed_like_any_other(house: House) -
     assert list(house.images.iterdir()) == []
 
 
+async def test_deleting_a_picture_spares_a_file_that_took_its_place_unseen(house: House) -> None:
+    deleted = house.write("a.jpg", jpeg("a"))
+    house.write("sub/copy.jpg", jpeg("a"))
+    async with house.running() as watcher:
+        await house.agreed()
+        (house.images / "new.jpg").write_bytes(jpeg("b"))
+        (house.images / "new.jpg").replace(house.images / "a.jpg")
+        await watcher.catalog.delete(deleted)
+        assert (house.images / "a.jpg").read_bytes() == jpeg("b")
+        assert not (house.images / "sub" / "copy.jpg").exists()
+        await house.agreed()
+
+
 async def test_a_lost_mount_keeps_everything_and_comes_back_by_itself(house: House, tmp_path: Path) -> None:
     for number in range(5):
         house.write(f"{number}.jpg", jpeg(f"m{number}"))
