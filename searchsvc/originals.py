@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -20,14 +21,23 @@ class Originals:
         self._store = store
         self._link_lifetime_s = link_lifetime_s
 
-    def open_first(self, paths: Iterable[str], *, size: int | None = None) -> OpenedFile:
+    def open_first(self, paths: Iterable[str], *, size: int) -> OpenedFile:
         """Open the first of an image's paths that still holds it (as far as its size tells). Raises NotFound."""
         for path in paths:
             with suppress(NotFound, Forbidden):
                 opened = self._store.open(path)
-                if size is None or opened.size == size:
+                if opened.size == size:
                     return opened
                 opened.file.close()
+        raise NotFound(_GONE)
+
+    def read_first(self, image_id: str, paths: Iterable[str], *, most_bytes: int) -> bytes:
+        """This very image, from the first of its paths that still holds it. Raises NotFound, and where it is larger as well."""
+        for path in paths:
+            with suppress(NotFound, Forbidden, OSError):
+                content = self._store.read(path, most_bytes=most_bytes)[1]
+                if hashlib.sha256(content).hexdigest() == image_id:
+                    return content
         raise NotFound(_GONE)
 
     def link_first(self, paths: Iterable[str], *, size: int, disposition: str, method: str) -> str | None:

@@ -73,18 +73,16 @@ class Thumbnails:
         self._metrics.note_lookup("thumbnails", hit=kept is not None)
         if kept is not None:
             return kept
-        made = self._make(paths, size)
+        made = self._make(image_id, paths, size)
         self._cache.keep(name, made)
         return made
 
-    def _make(self, paths: Sequence[str], size: int) -> bytes:
+    def _make(self, image_id: str, paths: Sequence[str], size: int) -> bytes:
+        """Of this very picture: its file may hold another by now, whose thumbnail would be kept for this one's."""
         try:
-            with self._originals.open_first(paths) as opened:
-                return self._render(opened.file.read(self._max_bytes + 1), size)
+            return self._render(self._originals.read_first(image_id, paths, most_bytes=self._max_bytes), size)
         except ImageRejected:
             raise NotFound("there is no thumbnail of a picture that cannot be read") from None
-        except OSError:
-            raise NotFound("the picture's file cannot be read") from None
 
     def _forget(self, image_id: str) -> None:
         for size in SIZES:

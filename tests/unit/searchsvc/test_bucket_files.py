@@ -106,7 +106,7 @@ async def test_the_page_may_show_pictures_of_the_bucket_and_of_nowhere_else(make
 
 async def test_a_thumbnail_fetches_the_object_once(make_world: MakeWorld, bucket: Bucket) -> None:
     world = await _world(make_world, bucket)
-    image_id = await _added(world, bucket, picture("red", size=(600, 400)), "a.png")
+    image_id = await _added(world, bucket, picture("red"), "a.png")
     bucket.service.requests.clear()
     for size in (128, 256, 512, 128):
         answer = await world.client.get(f"/api/v1/images/{image_id}/thumbnail?size={size}")

@@ -487,6 +487,16 @@ async def test_a_file_that_is_no_picture_has_no_thumbnail(world: World) -> None:
     assert (await world.client.get(f"/api/v1/images/{image_id}/thumbnail")).status == 404
 
 
+async def test_a_file_that_was_replaced_lends_its_thumbnail_to_nobody(world: World) -> None:
+    image_id = await world.add(picture("red"), "a.png", "b.png")
+    (world.images / "a.png").write_bytes(picture("blue"))  # which nobody has noticed yet
+    answer = await world.client.get(f"/api/v1/images/{image_id}/thumbnail")
+    red, _, blue = Image.open(io.BytesIO(await answer.read())).resize((1, 1)).getpixel((0, 0))
+    assert red > blue
+    (world.images / "b.png").write_bytes(picture("blue"))
+    assert (await world.client.get(f"/api/v1/images/{image_id}/thumbnail?size=512")).status == 404
+
+
 # --- segments
 
 
