@@ -116,7 +116,7 @@ async def _scanner(folder: Folder, ledger: Ledger) -> AsyncIterator[Scanner]:
     """With an intake that would take what it finds, as in the watcher."""
     async with AsyncExitStack() as stack:
         readers = stack.enter_context(ThreadPoolExecutor(4, thread_name_prefix="folder"))
-        pictures = WatchedFolder(folder)
+        pictures = WatchedFolder(folder, max_image_bytes=2**20)
         scanner = Scanner(pictures, ledger, readers, accept_new_folder=False)
         intake = Intake(
             pictures,

@@ -25,7 +25,7 @@ def pictures_of(settings: WatcherSettings, resources: ExitStack) -> WatchedFolde
     """Raises ImageSearchError where what a bucket takes is not installed. What it holds is given back with `resources`."""
     place = settings.bucket_place
     if place is None:
-        return WatchedFolder(Folder(settings.images_dir))
+        return WatchedFolder(Folder(settings.images_dir), max_image_bytes=settings.max_image_bytes)
     bucket = bucket_of(place, data_dir=settings.data_dir, cache_bytes=settings.images_cache_bytes)
     watched = WatchedBucket(bucket, max_image_bytes=settings.max_image_bytes)
     resources.callback(watched.close)

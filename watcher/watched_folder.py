@@ -22,8 +22,9 @@ class WatchedFolder:
     remedy = "mount it again; ingestion then goes on by itself"
     hashers = 2
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder, *, max_image_bytes: int) -> None:
         self.folder = folder
+        self._max_image_bytes = max_image_bytes
         self._leases = probe.leases_work(folder.root)
 
     @property
@@ -43,8 +44,12 @@ class WatchedFolder:
         return self.folder.walk(below)
 
     def stats(self, paths: Sequence[str]) -> list[FileStat | Absence]:
-        led_away = {folder for folder in {_folder_of(path) for path in paths} if self.folder.leads_away(folder)}
+        led_away = self._led_away(paths)
         return [Absence.GONE if _folder_of(path) in led_away else probe.stat_file(self.folder.locate(path)) for path in paths]
+
+    def _led_away(self, paths: Sequence[str]) -> set[str]:
+        """Their folders that links lead out of the watched one."""
+        return {folder for folder in {_folder_of(path) for path in paths} if self.folder.leads_away(folder)}
 
     def looks(self, files: Sequence[tuple[str, FileStat]], *, now: float) -> list[Seen | Absence]:
         return [probe.look(self.folder.locate(path), now=now, leases=self._leases) for path, _ in files]
@@ -53,20 +58,23 @@ class WatchedFolder:
         return probe.content_hash(self.folder.locate(path), expected)
 
     def read(self, path: str, image_id: str) -> Verified | None:
-        return _read_verified(self.folder.locate(path), image_id)
+        return _read_verified(self.folder.locate(path), image_id, most_bytes=self._max_image_bytes)
 
     def remove(self, paths: Sequence[str]) -> None:
-        _unlink_all([self.folder.locate(path) for path in paths])
+        led_away = self._led_away(paths)
+        _unlink_all([self.folder.locate(path) for path in paths if _folder_of(path) not in led_away])
 
 
 def _folder_of(path: str) -> str:
     return path.rpartition("/")[0]
 
 
-def _read_verified(file: Path, image_id: str) -> Verified | None:
+def _read_verified(file: Path, image_id: str, *, most_bytes: int) -> Verified | None:
     """The file's bytes, if they are the image's; a file that is being written to is not."""
     try:
         with file.open("rb") as opened:
+            if os.fstat(opened.fileno()).st_size > most_bytes:  # it was less when it was admitted
+                return None
             body = opened.read()
             modified_s = os.fstat(opened.fileno()).st_mtime
     except OSError as error:

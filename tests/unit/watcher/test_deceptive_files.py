@@ -6,15 +6,18 @@ import os
 import shutil
 import sqlite3
 import time
+import tracemalloc
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from core.errors import Unavailable
-from tests.unit.watcher.fakes import House, jpeg, models, until
+from tests.unit.watcher.fakes import House, image_id_of, jpeg, models, until
 from watcher import mounts
 from watcher.database import LEDGER_NAME
+from watcher.folder import Folder
+from watcher.watched_folder import WatchedFolder
 
 
 def overwrite_unseen(file: Path, content: bytes) -> None:
@@ -97,3 +100,28 @@ async def test_a_folder_whose_place_a_link_takes_takes_its_pictures_along(house:
             lambda: house.ledger_rows("SELECT path FROM paths ORDER BY path") == [("y.jpg",)],
             why=lambda: house.ledger_rows("SELECT path FROM paths"),
         )
+
+
+async def test_deleting_a_picture_follows_no_link_that_took_the_place_of_its_folder(house: House, tmp_path: Path) -> None:
+    image_id = house.write("place/x.jpg", jpeg("x"))
+    (tmp_path / "elsewhere").mkdir()
+    async with house.running() as watcher:
+        await house.agreed()
+        (house.images / "place").rename(tmp_path / "away")
+        (tmp_path / "elsewhere" / "x.jpg").write_bytes(jpeg("x"))
+        (house.images / "place").symlink_to(tmp_path / "elsewhere")
+        await watcher.catalog.delete(image_id)
+        assert (tmp_path / "elsewhere" / "x.jpg").exists()
+        await until(lambda: house.ledger_rows("SELECT * FROM images") == [])
+
+
+def test_of_a_file_that_grew_no_more_is_read_than_a_picture_may_have(tmp_path: Path) -> None:
+    with (tmp_path / "a.jpg").open("wb") as grown:
+        grown.truncate(64 << 20)
+    pictures = WatchedFolder(Folder(tmp_path), max_image_bytes=1 << 20)
+    tracemalloc.start()
+    try:
+        assert pictures.read("a.jpg", image_id_of(jpeg("a"))) is None
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()

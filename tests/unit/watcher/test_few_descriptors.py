@@ -47,7 +47,7 @@ def _hash(pictures: WatchedFolder) -> object:
 @pytest.mark.parametrize("ask", [_look, _hash, lambda pictures: pictures.read("a.jpg", image_id_of(jpeg("a")))])
 def test_a_file_is_not_told_to_be_unreadable(tmp_path: Path, ask: Callable[[WatchedFolder], object]) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg("a"))
-    pictures = WatchedFolder(Folder(tmp_path))
+    pictures = WatchedFolder(Folder(tmp_path), max_image_bytes=1 << 20)
     with _no_descriptor_left(), pytest.raises(Unavailable):
         ask(pictures)
     assert ask(pictures)
