@@ -23,6 +23,9 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 _REST_PORT = 6333
+_GRPC_SHARE = 0.2
+"""Of the time-out, in which gRPC must show itself: behind a firewall its port is silent, and there must be time left for REST."""
+
 _REFUSED_KEY = "Qdrant refuses the key: set QDRANT_API_KEY to that of the server"
 
 
@@ -77,7 +80,7 @@ class ServerConnection:
             raise VectorsUnavailable("Qdrant does not answer")
         if self._prefer_grpc and await self._listens(self._grpc_port):
             over_grpc = self._make(prefer_grpc=True)
-            if await self._version(over_grpc) == version:
+            if await self._version(over_grpc, within_s=self._timeout_s * _GRPC_SHARE) == version:
                 await rest.close()
                 log.info("qdrant_connected", protocol="grpc", version=version)
                 return over_grpc
@@ -99,11 +102,12 @@ class ServerConnection:
             verify=self._certificates or False,  # left alone it reads all certificates, over HTTP too: 30 ms of the loop
         )
 
-    async def _version(self, client: AsyncQdrantClient) -> str | None:
+    async def _version(self, client: AsyncQdrantClient, *, within_s: float | None = None) -> str | None:
         """The version of what answers; None closes the client."""
         try:
-            return (await answered(client.info())).version
-        except (VectorsUnavailable, InvalidRequest) as error:
+            async with asyncio.timeout(within_s):
+                return (await answered(client.info())).version
+        except (VectorsUnavailable, InvalidRequest, TimeoutError) as error:
             log.info("qdrant_not_reached", error=str(error))
         await client.close()
         return None
@@ -111,7 +115,7 @@ class ServerConnection:
     async def _listens(self, port: int) -> bool:
         """A gRPC client retries a closed port until its time-out; a connection attempt tells at once."""
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._timeout_s * _GRPC_SHARE):
                 _, writer = await asyncio.open_connection(urlsplit(self._url).hostname, port)
         except OSError:
             return False

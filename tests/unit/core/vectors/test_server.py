@@ -191,9 +191,15 @@ async def test_rest_serves_where_the_next_port_belongs_to_nobody_or_to_another()
         assert await protocol_of(url, prefer_grpc=True) == "rest"
 
 
+async def test_rest_serves_where_the_next_port_says_nothing() -> None:
+    port = free_port()
+    async with qdrant_rest(port=port) as url, raw_server(None, port + 1):
+        assert await protocol_of(url, prefer_grpc=True) == "rest"
+
+
 async def protocol_of(url: str, *, prefer_grpc: bool) -> str:
     with capture_logs() as logs:
-        async with ServerStore(url, prefer_grpc=prefer_grpc, timeout_s=10.0) as store:
+        async with ServerStore(url, prefer_grpc=prefer_grpc, timeout_s=20.0) as store:
             await store.ensure(SPACE)
             await store.upsert(NAME, [POINT])
             assert [hit.id for hit in await store.query(NAME, POINT.vector)] == [POINT.id]
