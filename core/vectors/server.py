@@ -321,7 +321,10 @@ class ServerStore:
             name = self._prefix + collection
             if not await self._nodes.read(lambda client: client.collection_exists(name)):
                 return None
-            self._dims[collection] = vectors_of(await self._nodes.read(lambda client: client.get_collection(name))).size
+            info = await self._described(collection)
+            if info is None:
+                return None
+            self._dims[collection] = vectors_of(info).size
         return self._dims[collection]
 
     async def _read(self, collection: str, ask: Ask[T]) -> T | None:

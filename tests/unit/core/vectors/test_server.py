@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -169,6 +169,30 @@ async def test_a_collection_dropped_by_someone_reads_as_empty_and_is_made_again_
         await store.upsert(NAME, [POINT])
         assert await store.count(NAME) == 1
         await other.close()
+
+
+class Dropping:
+    """A client whose collections are dropped by others as soon as they were seen."""
+
+    def __init__(self, url: str) -> None:
+        self._client = AsyncQdrantClient(url=url, check_compatibility=False)
+
+    async def collection_exists(self, name: str) -> bool:
+        exists = await self._client.collection_exists(name)
+        await self._client.delete_collection(name)
+        return exists
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+@pytest.mark.parametrize("name", ["query", "retrieve", "scroll", "set_payload", "delete", "count"])
+async def test_a_collection_dropped_between_two_looks_reads_as_empty(name: str) -> None:
+    async with qdrant_rest() as url:
+        async with ServerStore(url, prefer_grpc=False) as store:
+            await store.ensure(SPACE)
+        async with ServerStore(url, client=cast("AsyncQdrantClient", Dropping(url))) as store:
+            assert not await CALLS[name](store)
 
 
 async def test_two_stores_that_create_the_same_collection_at_once_both_succeed() -> None:
