@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -11,7 +12,7 @@ from functools import partial
 
 from core import points
 from core.decoding import Decoder
-from core.errors import ImageRejected, ImageSearchError, ModelCrashed, ModelUnavailable
+from core.errors import ImageRejected, ImageSearchError, InvalidRequest, ModelCrashed, ModelUnavailable
 from core.model_client import PLAIN_PICTURE
 from core.ports import Embedder, Payload, Record, VectorStore
 from core.schemas import (
@@ -29,6 +30,8 @@ from watcher.jobs import Job, Outcome, Places
 from watcher.ledger import Ledger
 from watcher.metrics import IngestionMetrics
 from watcher.pictures import Pictures, Verified
+
+_PLAIN_ID = hashlib.sha256(PLAIN_PICTURE).hexdigest()
 
 
 class FileChanged(ImageSearchError):
@@ -85,7 +88,7 @@ class Ingest:
         for models in (info, former):
             if models is not None:
                 try:
-                    await self._embedder.analyse(PLAIN_PICTURE, fingerprint=models.fingerprint or None)
+                    await self._asked(PLAIN_PICTURE, _PLAIN_ID, models, SegmentMode.STANDARD, Priority.INGEST)
                 except (ModelCrashed, ImageRejected):
                     raise ModelUnavailable("the models fail on every picture") from None
 
@@ -155,11 +158,7 @@ class Ingest:
         with self._metrics.stage("read"):
             content = await self.read(job.image_id)
         with self._metrics.stage("analyse"):
-            analysis = await self._embedder.analyse(
-                content.body, segments=mode, priority=priority, fingerprint=info.fingerprint or None
-            )
-        if analysis.content_hash != job.image_id:
-            raise RuntimeError("the model service answered for another picture")
+            analysis = await self._asked(content.body, job.image_id, info, mode, priority)
         places = await self._ledger.run(jobs.places, job.image_id)
         with self._metrics.stage("write"):
             written = await self._write(analysis, places, content)
@@ -167,6 +166,16 @@ class Ingest:
                 await self._place(job.image_id, places, but=written)
         outcome = Outcome(analysis.fingerprint, analysis.width, analysis.height, len(analysis.segments), places.version)
         return Ingested(outcome, analysis.segments)
+
+    async def _asked(self, image: bytes, image_id: str, info: ModelsInfo, mode: SegmentMode, priority: Priority) -> ImageAnalysis:
+        """Raises ImageRejected, ModelCrashed also where the answer is none to this."""
+        try:
+            analysis = await self._embedder.analyse(image, segments=mode, priority=priority, fingerprint=info.fingerprint or None)
+        except InvalidRequest as error:
+            raise ModelCrashed(f"the model service does not understand what it is asked: {error}") from None
+        if analysis.content_hash != image_id:
+            raise ModelCrashed("the model service answers for another picture")
+        return analysis
 
     async def _write(self, analysis: ImageAnalysis, places: Places, content: Verified) -> set[str]:
         """Returns the collections."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from core.errors import ModelCrashed, ModelUnreachable
-from tests.unit.watcher.fakes import House, jpeg, until
+from core.errors import InvalidRequest, ModelCrashed, ModelUnreachable
+from core.schemas import ImageAnalysis, ModelsInfo
+from tests.unit.watcher.fakes import FakeEmbedder, House, jpeg, until
 
 PICTURES = 30
 
@@ -25,7 +26,7 @@ async def _outlast(house: House, *, questions: int) -> None:
         return before(image)
 
     house.embedder.trouble = counted
-    await until(lambda: asked >= questions, timeout_s=10)
+    await until(lambda: asked >= questions, timeout_s=30)
 
 
 async def test_no_picture_fails_by_models_that_fail_on_every_one(house: House) -> None:
@@ -42,6 +43,38 @@ async def test_no_picture_fails_by_models_that_fail_on_every_one(house: House) -
         house.embedder.trouble = lambda _: None
         await house.agreed()
         assert (await watcher.catalog.status()).watcher.waiting_for is None
+
+
+class _Confused(FakeEmbedder):
+    is_confused = True
+
+    def _analysis(self, image: bytes, info: ModelsInfo) -> ImageAnalysis:
+        return super()._analysis(jpeg("another") if self.is_confused else image, info)
+
+
+async def test_no_picture_fails_by_a_service_that_answers_for_another_one(house: House) -> None:
+    confused = house.embedder = _Confused()
+    house.options["max_attempts"] = 2
+    for number in range(5):
+        house.write(f"{number}.jpg", jpeg(f"p{number}"))
+    async with house.running() as watcher:
+        await _outlast(house, questions=20)
+        assert (await watcher.catalog.status()).images.failed == 0
+        confused.is_confused = False
+        await house.agreed()
+
+
+async def test_no_picture_fails_by_a_service_that_understands_no_question(house: House) -> None:
+    """As one of an earlier release may."""
+    house.embedder.trouble = lambda _: InvalidRequest("there is no such parameter", field="region")
+    house.options["max_attempts"] = 2
+    for number in range(5):
+        house.write(f"{number}.jpg", jpeg(f"p{number}"))
+    async with house.running() as watcher:
+        await _outlast(house, questions=20)
+        assert (await watcher.catalog.status()).images.failed == 0
+        house.embedder.trouble = lambda _: None
+        await house.agreed()
 
 
 async def test_the_picture_that_models_fail_on_fails_and_its_neighbours_do_not(house: House) -> None:
