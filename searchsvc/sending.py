@@ -62,11 +62,9 @@ async def send_file(
 ) -> web.StreamResponse:
     """Stream an open file, which is closed on return."""
     with opened:
-        headers = {
-            **headers,
-            hdrs.ACCEPT_RANGES: "bytes",
-            hdrs.LAST_MODIFIED: formatdate(opened.modified_at_s, usegmt=True),
-        }
+        headers = {**headers, hdrs.ACCEPT_RANGES: "bytes"}
+        with suppress(ValueError, OverflowError, OSError):  # a year that HTTP has no words for, and file systems have
+            headers[hdrs.LAST_MODIFIED] = formatdate(opened.modified_at_s, usegmt=True)
         unchanged = not_modified(request, etag, headers) or _not_modified_since(request, opened.modified_at_s, etag, headers)
         if unchanged is not None:
             return unchanged
