@@ -35,6 +35,10 @@ def test_on_loopback_without_keys_anybody_may_write() -> None:
         ("null", LOCAL),
         ("http://127.0.0.1:9999", LOCAL),
         ("http://evil.example:3000", "evil.example:3000"),
+        ("http://[", LOCAL),
+        ("http://\N{ACCOUNT OF}", LOCAL),
+        ("http://[", "["),
+        ("", ""),
     ],
 )
 def test_on_loopback_pages_of_other_sites_may_not_write(origin: str, host: str) -> None:
