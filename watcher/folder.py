@@ -14,7 +14,7 @@ from core.filenames import from_text, is_storable, to_text
 from watcher.locations import FileStat
 
 _TEMPORARY_SUFFIXES = frozenset({".part", ".crdownload", ".tmp", ".partial", ".download"})
-_SIGNED_64_BITS = 2**63 - 1  # SQLite's integers; a few file systems use the 64th bit of inode numbers
+_SIGNED_64_BITS = 2**63 - 1  # a database's integers; a few file systems use the 64th bit of inode numbers
 
 
 @dataclass(slots=True)
@@ -38,7 +38,12 @@ def raise_if_ours(error: OSError) -> None:
 
 
 def stat_of(status: os.stat_result) -> FileStat:
-    return FileStat(status.st_size, status.st_mtime_ns, status.st_ino & _SIGNED_64_BITS)
+    return FileStat(status.st_size, _wrapped(status.st_mtime_ns), status.st_ino & _SIGNED_64_BITS)
+
+
+def _wrapped(number: int) -> int:
+    """Itself within 64 bits with a sign: times after the year 2262 are beyond them."""
+    return (number + 2**63) % 2**64 - 2**63
 
 
 class Folder:

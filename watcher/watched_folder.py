@@ -15,6 +15,9 @@ from watcher.locations import FileStat
 from watcher.pictures import Verified
 from watcher.probe import Absence, Seen
 
+_EARLIEST_S, _LATEST_S = -62_135_596_800, 253_402_300_799
+"""What a `datetime` can tell, the years 1 to 9999."""
+
 
 class WatchedFolder:
     """See `watcher.pictures.Pictures`."""
@@ -82,7 +85,7 @@ def _read_verified(file: Path, image_id: str, *, most_bytes: int) -> Verified | 
         return None
     if hashlib.sha256(body).hexdigest() != image_id:
         return None
-    return Verified(body, datetime.fromtimestamp(modified_s, UTC))
+    return Verified(body, datetime.fromtimestamp(min(max(modified_s, _EARLIEST_S), _LATEST_S), UTC))
 
 
 def _unlink_all(files: list[Path]) -> None:

@@ -9,6 +9,7 @@ import time
 import tracemalloc
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -125,3 +126,16 @@ def test_of_a_file_that_grew_no_more_is_read_than_a_picture_may_have(tmp_path: P
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("mtime_s", [15_000_000_000, -15_000_000_000, 10**12, -(10**12)])
+async def test_a_file_whose_time_no_calendar_and_no_database_has_keeps_no_other_from_being_indexed(mtime_s: int) -> None:
+    with TemporaryDirectory(dir="/dev/shm") as memory:  # other file systems bend such times into what they can keep
+        house = House(Path(memory))
+        house.write("b.jpg", jpeg("b"))
+        for name in ("a.jpg", "c.jpg"):
+            async with house.running():
+                house.write(name, jpeg(name))
+                os.utime(house.images / name, (mtime_s, mtime_s))
+                await house.agreed()
+        assert set(house.embedder.analysed.values()) == {1}
