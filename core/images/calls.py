@@ -29,7 +29,8 @@ class Calls:
         with self._begin:
             if self._closed:
                 raise Unavailable(_CLOSED)
-            answer = asyncio.run_coroutine_threadsafe(_awaited(call), self._running())
+            loop = self._running()
+            answer = asyncio.run_coroutine_threadsafe(_awaited(call), loop)
         try:
             return answer.result()
         except CancelledError:
@@ -48,11 +49,16 @@ class Calls:
         loop.close()
 
     def _running(self) -> asyncio.AbstractEventLoop:
-        """Begun with the first call."""
+        """Begun with the first call. Raises Unavailable where no thread is to be had."""
         if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=self._loop.run_forever, name="bucket-calls", daemon=True)
-            self._thread.start()
+            loop = asyncio.new_event_loop()
+            thread = threading.Thread(target=loop.run_forever, name="bucket-calls", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                loop.close()
+                raise Unavailable("no thread can be started for the bucket") from None
+            self._loop, self._thread = loop, thread
         return self._loop
 
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from core.errors import ImageSearchError, NotFound, Unavailable
 from core.file_cache import FileCache
 from core.images import bucket as buckets
 from core.images import listing
+from core.images.calls import Calls
 from core.images.places import BucketPlace, keys_of
 from core.images.settings import ImageSettings
 from core.images.signing import Keys, signed
@@ -446,3 +448,19 @@ def test_what_is_no_listing_is_not_taken_for_that_of_an_emptier_bucket(bucket: B
     finally:
         bucket.service.saying = None
         opened.close()
+
+
+def test_a_moment_without_threads_is_an_outage_of_that_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answered() -> str:
+        return "answered"
+
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    calls = Calls()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none_left)
+        with pytest.raises(Unavailable):
+            calls.wait(answered)
+    assert calls.wait(answered) == "answered"
+    calls.close()
