@@ -155,8 +155,9 @@ class Connection(web.RequestHandler):
 
     @property
     def is_to_close(self) -> bool:
-        """Whether its place is wanted by others: what it is answered then is the last on this connection."""
-        return self._connections.full
+        """Whether what it is answered now is the last on this connection: its place is wanted by others, or of its content
+        came what cannot be read, behind which nothing is heard."""
+        return self._connections.full or (self._body is not None and self._body.exception() is not None)
 
     def may_go(self, now: float) -> bool:
         """Whether it may be given up for another. Nothing that was asked of it, or is just being sent, is lost by that."""

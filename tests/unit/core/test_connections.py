@@ -125,6 +125,19 @@ async def test_content_that_comes_after_its_answer_is_not_taken_for_a_request_th
         writer.close()
 
 
+async def test_an_answer_to_content_that_cannot_be_read_is_the_last_and_says_so() -> None:
+    """Also where nobody wanted to read it."""
+    async with _served(_short) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(ASKED.replace(b"Length: 0\r\n", b"Length: 5\r\nContent-Encoding: deflate\r\n") + b"abcde")
+        async with asyncio.timeout(5):
+            answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"Connection: close\r\n" in answer
+        assert answer.endswith(b"answered")
+        writer.close()
+
+
 async def test_a_long_answer_that_is_taken_slowly_but_steadily_is_sent_to_its_end() -> None:
     size, loop = 12 * 2**20, asyncio.get_running_loop()
 
