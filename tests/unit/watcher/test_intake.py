@@ -24,7 +24,7 @@ class BeingWritten(WatchedFolder):
     """A folder whose files somebody always has open."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(Folder(root))
+        super().__init__(Folder(root), max_image_bytes=10_000)
         self.looked = 0
 
     def lost(self, devices: Mapping[str, int], witnesses: Mapping[str, Sequence[str]]) -> set[str]:
@@ -67,7 +67,7 @@ class WithABadPath(WatchedFolder):
     """One of its paths is more than anybody thought of."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(Folder(root))
+        super().__init__(Folder(root), max_image_bytes=10_000)
 
     def lost(self, devices: Mapping[str, int], witnesses: Mapping[str, Sequence[str]]) -> set[str]:
         return set()
