@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from urllib.parse import urlsplit
 
 from core.errors import Forbidden
 from core.hosts import KnownHosts, name_of
@@ -55,7 +54,7 @@ class Gate:
     def _is_own(self, origin: str | None, host: str) -> bool:
         if origin is None:
             return True
-        asking = urlsplit(origin).netloc.lower()
+        asking = origin.partition("://")[2].lower()
         name = name_of(asking)
         return asking == host.lower() or (name is not None and self._hosts.were_set(name))
 

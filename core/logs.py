@@ -28,7 +28,8 @@ class _LineClearingHandler(logging.StreamHandler[TextIO]):
 
 def configure(*, level: str, log_format: Literal["auto", "console", "json"], service: str) -> None:
     """Send structlog's and the standard library's records to stderr in one format. Call it in `__main__` only."""
-    as_console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+    on_terminal = sys.stderr is not None and sys.stderr.isatty()  # None where a shell has closed it
+    as_console = log_format == "console" or (log_format == "auto" and on_terminal)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         _origin(service),
@@ -37,7 +38,7 @@ def configure(*, level: str, log_format: Literal["auto", "console", "json"], ser
         structlog.processors.StackInfoRenderer(),
     ]
     renderer: Processor = structlog.dev.ConsoleRenderer(
-        colors=sys.stderr.isatty() and not os.environ.get("NO_COLOR"),
+        colors=on_terminal and not os.environ.get("NO_COLOR"),
         exception_formatter=structlog.dev.plain_traceback,
         sort_keys=False,
     )
@@ -51,7 +52,7 @@ def configure(*, level: str, log_format: Literal["auto", "console", "json"], ser
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         cache_logger_on_first_use=True,
     )
-    handler = _LineClearingHandler(sys.stderr) if sys.stderr.isatty() else logging.StreamHandler(sys.stderr)
+    handler = _LineClearingHandler(sys.stderr) if on_terminal else logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer], foreign_pre_chain=shared

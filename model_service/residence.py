@@ -143,7 +143,7 @@ class Residence:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                parts = await loop.run_in_executor(self._thread, self._load_and_warm_up)
+                parts = await loop.run_in_executor(self._thread, self._loaded_or_why_not)
             except NoModel as error:
                 if self._missing != str(error):
                     log.warning("models_missing", profile=self._profile, detail=str(error))
@@ -157,6 +157,16 @@ class Residence:
                 self._when_ready()
                 return
             await asyncio.sleep(self._look_again_s)
+
+    def _loaded_or_why_not(self) -> Parts:
+        try:
+            return self._load_and_warm_up()
+        except Exception:
+            raise
+        except (
+            BaseException
+        ) as error:  # a panic in Rust, or a library that would end the process: it would end the task that loads
+            raise RuntimeError(f"loading ended by {error!r}") from error
 
     def _load_and_warm_up(self) -> Parts:
         """The first pass of a runtime allocates and compiles; it is made before anybody waits for it."""

@@ -81,6 +81,7 @@ OWN = (
 FOREIGN = (
     {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Origin": ""}, {"Origin": "http://127.0.0.1:9999"}, {"Origin": "http://localhost:3000"},
     {"Origin": "file://"}, {"Origin": "http://127.0.0.1:3000.evil.example"}, {"Origin": "http://127.0.0.1:3000@evil.example"},
+    {"Origin": "http://["}, {"Origin": "http://[::1"}, {"Origin": "//"},
     {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Sec-Fetch-Site": "cross-site", "Origin": "http://127.0.0.1:3000"},
     {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}, {"Sec-Fetch-Site": "anything"},
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from typing import Any
@@ -29,6 +30,11 @@ def _said(log_format: str) -> list[str]:
     spoken = subprocess.run([sys.executable, "-c", _SPEAKING, log_format], capture_output=True, text=True, check=True, timeout=60)
     assert spoken.stdout == ""
     return spoken.stderr.splitlines()
+
+
+def test_without_stderr_nothing_is_said_and_nothing_fails() -> None:
+    speaking = f"exec {shlex.join([sys.executable, '-c', _SPEAKING, 'auto'])} 2>&-"
+    subprocess.run(["sh", "-c", speaking], check=True, timeout=60)
 
 
 def test_a_line_for_programs_names_service_trace_and_span() -> None:
