@@ -25,6 +25,13 @@ import pytest
 def test_needs_to_be_alone(number):
     assert "PYTEST_XDIST_WORKER" not in os.environ
 """
+DIES = """
+import os, signal
+
+def test_dies_in_company():
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
 WRONG = "def test_wrong():\n    assert False\n"
 SERIAL = "import pytest\n\n@pytest.mark.serial\ndef test_serial():\n    assert {right}\n"
 
@@ -36,6 +43,7 @@ SERIAL = "import pytest\n\n@pytest.mark.serial\ndef test_serial():\n    assert {
         ({"test_company.py": IN_COMPANY.format(number=phases.A_FEW + 1)}, False),
         ({"test_company.py": IN_COMPANY.format(number=1), "test_wrong.py": WRONG}, False),
         ({"test_serial.py": SERIAL.format(right=False)}, False),
+        ({"test_dies.py": f"{DIES}\n{WRONG}"}, False),
     ],
 )
 def test_what_fails_in_company_has_its_verdict_alone(tmp_path: Path, tests: dict[str, str], ends_well: bool) -> None:
