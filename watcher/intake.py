@@ -341,10 +341,9 @@ class Intake:
     async def _hash_for_ever(self) -> None:
         while True:
             *_, candidate = await self._to_hash.get()
-            await self._guarded(self._hash, [candidate])
+            await self._guarded(lambda batch: self._hash(*batch), [candidate])
 
-    async def _hash(self, batch: list[_Candidate]) -> None:
-        (candidate,) = batch
+    async def _hash(self, candidate: _Candidate) -> None:
         stat = candidate.stat
         if stat is None:
             raise RuntimeError("a file is hashed only after it was looked at")

@@ -406,6 +406,7 @@ class Worker:
         return pause_s * random.uniform(0.75, 1)  # noqa: S311 - jitter
 
     async def _fail(self, job: Job, reason: Reason, detail: str, info: ModelsInfo) -> None:
+        self._broken_off.pop(job.image_id, None)
         if job.was_indexed:
             await self._ingest.withdraw(job.image_id, info)
         if await self._ledger.run(jobs.reject, job, reason, detail, fingerprint=info.fingerprint, now=self._ledger.now()):

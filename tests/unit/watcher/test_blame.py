@@ -15,6 +15,11 @@ def _attempts(house: House) -> int:
     return int(house.ledger_rows("SELECT coalesce(max(attempts), 0) FROM images")[0][0])
 
 
+def _fill(house: House, count: int) -> None:
+    for number in range(count):
+        house.write(f"{number}.jpg", jpeg(f"p{number}"))
+
+
 async def _outlast(house: House, *, questions: int) -> None:
     """Until the models were asked so often."""
     asked = 0
@@ -32,8 +37,7 @@ async def _outlast(house: House, *, questions: int) -> None:
 async def test_no_picture_fails_by_models_that_fail_on_every_one(house: House) -> None:
     """As with a graphics card that is lost: the service answers, and each picture is an error."""
     house.embedder.trouble = lambda _: ModelCrashed("the models failed on this input")
-    for number in range(PICTURES):
-        house.write(f"{number}.jpg", jpeg(f"p{number}"))
+    _fill(house, PICTURES)
     async with house.running() as watcher:
         await _outlast(house, questions=2 * PICTURES)
         status = await watcher.catalog.status()
@@ -55,8 +59,7 @@ class _Confused(FakeEmbedder):
 async def test_no_picture_fails_by_a_service_that_answers_for_another_one(house: House) -> None:
     confused = house.embedder = _Confused()
     house.options["max_attempts"] = 2
-    for number in range(5):
-        house.write(f"{number}.jpg", jpeg(f"p{number}"))
+    _fill(house, 5)
     async with house.running() as watcher:
         await _outlast(house, questions=20)
         assert (await watcher.catalog.status()).images.failed == 0
@@ -68,8 +71,7 @@ async def test_no_picture_fails_by_a_service_that_understands_no_question(house:
     """As one of an earlier release may."""
     house.embedder.trouble = lambda _: InvalidRequest("there is no such parameter", field="region")
     house.options["max_attempts"] = 2
-    for number in range(5):
-        house.write(f"{number}.jpg", jpeg(f"p{number}"))
+    _fill(house, 5)
     async with house.running() as watcher:
         await _outlast(house, questions=20)
         assert (await watcher.catalog.status()).images.failed == 0
@@ -81,8 +83,7 @@ async def test_the_picture_that_models_fail_on_fails_and_its_neighbours_do_not(h
     poison = jpeg("poison")
     house.embedder.trouble = lambda image: ModelCrashed("the models failed on this input") if image == poison else None
     house.write("poison.jpg", poison)
-    for number in range(PICTURES):
-        house.write(f"{number}.jpg", jpeg(f"p{number}"))
+    _fill(house, PICTURES)
     async with house.running() as watcher:
         await until(lambda: bool(house.ledger_rows("SELECT * FROM images WHERE state = 'failed'")))
         await until(lambda: len(house.ledger_rows("SELECT * FROM images WHERE state = 'indexed'")) == PICTURES)
