@@ -5,12 +5,18 @@ The steps, each a module with its own `--help`; nothing but the last but one wri
     export WORK=/tmp/starter
     python -m training.starter.features --shared ../shared --work $WORK --coco COCO --held-out captions_val2017.json --unlabelled PHOTOS
     python -m training.starter.objects  --shared ../shared --work $WORK --coco COCO
-    python -m training.starter.train    --shared ../shared --work $WORK --run first
-    python -m training.starter.train    --shared ../shared --work $WORK --run second --start $WORK/first/starter.pt --settled \\
-                                        --epochs 8 --head-lr 7e-4 --classes 64 --words 32 --painted 0
-    python -m training.starter.blend    --shared ../shared --work $WORK --runs first:0.4 second:0.6
+    python -m training.starter.train    --shared ../shared --work $WORK --run both --epochs 10 --ema 0.995
+    for seed in 31 32 33; do
+      python -m training.starter.train  --shared ../shared --work $WORK --run image-$seed --start $WORK/both/starter.pt --settled \\
+                                        --seed $seed --epochs 8 --ema 0.995 --painted 0 --words 0
+    done
+    python -m training.starter.distil   --shared ../shared --work $WORK --runs both image-31 image-32 image-33
+    python -m training.starter.fit_hubness --shared ../shared --work $WORK
     python -m training.starter.export   --shared ../shared --work $WORK --out model_service/starter
     python -m training.starter.evaluate --shared ../shared --artefact model_service/starter --split test
+
+First both towers together; then further image towers, each from another seed, beside that text tower, which stands still; then one image
+tower learns what they say together. `restore` reads a shipped artefact back, where one is to be gone on from.
 
 COCO is a folder of COCO's photos by their names of 2014; `$WORK/cocoqa` holds COCO-QA's `train` and `test`, which stand where
 `$WORK/coco-captions.json`, a captions file of COCO's, has nothing of a photo; PHOTOS is a folder of further photos without captions,

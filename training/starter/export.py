@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer
 
-from training.starter.model import DIM, ServedImageTower, ServedTextTower, load_backbone
+from training.starter.hubness import Hubness
+from training.starter.model import DIM, load_backbone
 from training.starter.photos import MEAN, SERVED_SIDE, STD
+from training.starter.served import ServedImageTower, ServedTextTower
 from training.starter.texts import MAX_TOKENS
 from training.starter.towers import build, minilm
 
@@ -94,15 +96,16 @@ def _prepend(graph: GraphProto, nodes: list[NodeProto]) -> None:
         graph.node.insert(0, node)
 
 
-def write_towers(shared: Path, checkpoint: Path, trained_layers: int, out: Path, *, exact: bool) -> None:
-    model = build(shared, trained_layers)
-    model.load_state_dict(torch.load(checkpoint))
+def write_towers(shared: Path, run: Path, trained_layers: int, out: Path, *, exact: bool) -> None:
+    model, hubness = build(shared, trained_layers), Hubness(DIM)
+    model.load_state_dict(torch.load(run / "starter.pt"))
+    hubness.load_state_dict(torch.load(run / "hubness.pt"))
     model.eval().to(memory_format=torch.contiguous_format)
-    image = ServedImageTower(load_backbone(shared / "models/mobilenet_v2_imagenet.onnx").lower, model.image).eval()
+    image = ServedImageTower(load_backbone(shared / "models/mobilenet_v2_imagenet.onnx").lower, model.image, hubness).eval()
     ids = torch.ones(2, 8, dtype=torch.int64)
     _write(image, (torch.zeros(2, 3, SERVED_SIDE, SERVED_SIDE),), {"pixels": {0: "n"}}, out / "image.onnx")
     _write(
-        ServedTextTower(model.text).eval(),
+        ServedTextTower(model.text, hubness).eval(),
         (ids, ids),
         {name: {0: "n", 1: "t"} for name in ("input_ids", "attention_mask")},
         out / "text.onnx",
@@ -162,8 +165,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    checkpoint = arguments.work / arguments.run / "starter.pt"
-    write_towers(arguments.shared, checkpoint, arguments.trained_layers, arguments.out, exact=arguments.exact)
+    write_towers(arguments.shared, arguments.work / arguments.run, arguments.trained_layers, arguments.out, exact=arguments.exact)
     revision = write_description(arguments.out)
     size = sum(path.stat().st_size for path in arguments.out.iterdir())
     sys.stdout.write(f"{arguments.out}: revision {revision}, {size / 1e6:.1f} MB\n")

@@ -51,6 +51,14 @@ class Cache:
         names = (folder / "names.txt").read_text().splitlines()
         return cls(names, np.load(folder / "maps.npy", mmap_mode="r"), np.load(folder / "probs.npy", mmap_mode="r"))
 
+    def part(self, rows: slice) -> "Cache":
+        return Cache(self.names[rows], self.maps[:, rows], self.probs[:, rows])
+
+    def joined(self, other: "Cache") -> "Cache":
+        """Of as many views each."""
+        maps = np.concatenate([self.maps, other.maps], axis=1)
+        return Cache(self.names + other.names, maps, np.concatenate([self.probs, other.probs], axis=1))
+
 
 def teacher(shared: Path, threads: int) -> ort.InferenceSession:
     """The ImageNet classifier, with the activations at the cut as a further output."""
@@ -111,7 +119,7 @@ def main() -> None:
     arguments = parser.parse_args()
     session = teacher(arguments.shared, arguments.threads)
     plans: dict[str, tuple[list[Photo], int]] = {
-        "flickr-dev": (flickr(arguments.shared, "dev"), 1),
+        "flickr-dev": (flickr(arguments.shared, "dev"), arguments.views),
         "flickr-test": (flickr(arguments.shared, "test"), 1),
         "clothing-test": (clothing(arguments.shared, "test"), 1),
         "flickr-train": (flickr(arguments.shared, "train"), arguments.views),

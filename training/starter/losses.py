@@ -59,3 +59,10 @@ def painted(features: Tensor, classifier: Tensor, classes: Tensor, strength: Ten
     """Feature maps with a class added: the classifier's weight vector is the direction in which pictures of the class lie."""
     direction = functional.normalize(classifier[classes] - classifier.mean(0), dim=1)
     return (features + (strength.unsqueeze(1) * direction)[:, :, None, None]).clamp(0.0, 6.0)
+
+
+def taught(ours: Tensor, theirs: Tensor, texts: Tensor, closeness: float = 5.0, sharpness: float = 25.0) -> Tensor:
+    """How far our images lie from where teachers put them, and how differently they see these texts."""
+    seen = (sharpness * theirs @ texts.T).softmax(1)
+    apart = functional.kl_div((sharpness * ours @ texts.T).log_softmax(1), seen, reduction="batchmean")
+    return closeness * (1 - (ours * theirs).sum(1)).mean() + apart

@@ -135,18 +135,6 @@ class ImageTower(nn.Module):
         return logits, self.head(features, logits)
 
 
-class ServedImageTower(nn.Module):
-    """Pixels to embedding, as exported."""
-
-    def __init__(self, lower: nn.Sequential, tower: ImageTower) -> None:
-        super().__init__()
-        self.lower, self.tower = lower, tower
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        embedding: Tensor = self.tower(self.lower(pixels))
-        return embedding
-
-
 class TextTower(nn.Module):
     """MiniLM: `embed` is the frozen part whose result is cached, `forward` the trained layers and the projection."""
 
@@ -187,15 +175,3 @@ class TextTower(nn.Module):
             found = layer(hidden, mask)
             hidden = found[0] if isinstance(found, tuple) else found
         return hidden
-
-
-class ServedTextTower(nn.Module):
-    """Token ids to embedding, as exported."""
-
-    def __init__(self, tower: TextTower) -> None:
-        super().__init__()
-        self.tower = tower
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        embedding: Tensor = self.tower(self.tower.embed(input_ids, attention_mask), attention_mask)
-        return embedding

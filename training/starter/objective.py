@@ -42,6 +42,9 @@ class Captioned:
     def rows(self) -> list[int]:
         return [row for row, name in enumerate(self.photos.names) if self.captions.get(name)]
 
+    def texts(self) -> set[str]:
+        return {text for name in self.photos.names for text in self.captions.get(name, [])}
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -146,15 +149,16 @@ def terms(model: Starter, batch: Batch, embed: Embed, original: Original, weight
     alike = likeness(original(batch.captions) + original(batch.second), weights.softness)
     captioned = images[: len(captions)]
     named = contrastive(rows, names, scale) + soft_contrastive(images, names, batch.probs[:, batch.classes], scale)
-    anchored = torch.cat([captions[:ANCHORED_CAPTIONS], short[: len(short) - len(kinds)]])
-    theirs = original(batch.captions[:ANCHORED_CAPTIONS] + batch.names + batch.words)
     found = {
         "pairs": 0.5 * (contrastive(captioned, captions, scale, alike) + contrastive(captioned, second, scale, alike)),
         "names": weights.names * named,
         "objects": weights.objects * whose(images, kinds, batch.present[:, batch.kinds], scale),
         "keep": weights.keep * keep_classes(logits, batch.probs),
-        "neighbours": weights.neighbours * keep_neighbours(anchored, theirs),
     }
+    if both.requires_grad:
+        anchored = torch.cat([captions[:ANCHORED_CAPTIONS], short[: len(short) - len(kinds)]])
+        theirs = original(batch.captions[:ANCHORED_CAPTIONS] + batch.names + batch.words)
+        found["neighbours"] = weights.neighbours * keep_neighbours(anchored, theirs)
     if weights.painted:
         found["painted"] = weights.painted * contrastive(_painted(model, features.detach(), batch.classes), names, scale)
     return found

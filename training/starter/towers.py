@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from training.starter.model import ImageTower, TextTower, load_backbone
 from training.starter.texts import Words
@@ -17,7 +16,6 @@ from training.starter.texts import Words
 PART = 64
 """Texts that run together: padding a batch of captions to its longest doubles the work, so they go in parts of like length."""
 WORD_DROP = 0.15
-SENTENCE_DROP = 0.1
 Embed = Callable[[list[str]], Tensor]
 """From texts to L2-normalised vectors (n, DIM)."""
 
@@ -92,29 +90,21 @@ def place_names(model: Starter, tokenize: Words, names: list[list[str]]) -> None
 
 
 class Settled:
-    """Text vectors whose transformer has stopped learning: its sentence vectors are remembered, the projection goes on."""
+    """Text vectors of a tower that stands still, remembered."""
 
     def __init__(self, model: Starter, tokenize: Words) -> None:
         self.model, self.tokenize = model, tokenize
         self.kept: dict[str, Tensor] = {}
 
-    def of(self, model: Starter) -> "Settled":
-        """The same for a copy of the model: its projection, these sentence vectors."""
-        other = Settled(model, self.tokenize)
-        other.kept = self.kept
-        return other
-
     def __call__(self, texts: list[str]) -> Tensor:
         new = sorted({text for text in texts if text not in self.kept}, key=len)
-        training = self.model.training
-        self.model.eval()
-        for start in range(0, len(new), PART):
-            part = new[start : start + PART]
-            self.kept |= dict(zip(part, self.model.sentences(self.tokenize, part), strict=True))
-        self.model.train(training)
-        sentences = torch.stack([self.kept[text] for text in texts])
-        with torch.autocast("cpu", torch.bfloat16):
-            return self.model.text.projected(functional.dropout(sentences, SENTENCE_DROP, training)).float()
+        if new:
+            training = self.model.training
+            self.model.eval()
+            with torch.no_grad():
+                self.kept |= dict(zip(new, self.model.texts(self.tokenize, new), strict=True))
+            self.model.train(training)
+        return torch.stack([self.kept[text] for text in texts])
 
 
 class Original:

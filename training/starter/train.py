@@ -38,8 +38,10 @@ class Options:
     text_lr: float = 1e-4
     trained_layers: int = 3
     ema: float = 0.99
+    dev_trained: int = 0
+    """So many of dev's photos are trained on; the others choose the epoch."""
     settled: bool = False
-    """The text transformer stays as it is; steps cost a third."""
+    """The text tower that `--start` names stands still, and an image tower is taught anew beside it; steps cost a quarter."""
     seed: int = 7
 
 
@@ -85,16 +87,15 @@ def groups(model: Starter, options: Options) -> list[dict[str, object]]:
     tuned = [*model.image.upper.parameters(), *model.image.head.classifier.parameters()]
     pretrained = {id(parameter) for parameter in tuned}
     head = [parameter for parameter in model.image.head.parameters() if id(parameter) not in pretrained]
-    head += [*model.text.project.parameters(), *model.text.widen.parameters()]
+    layers: list[nn.Parameter] = []
+    if not options.settled:
+        head += [*model.text.project.parameters(), *model.text.widen.parameters()]
+        layers += model.text.layers.parameters()
     return [
         {"params": head, "lr": options.head_lr, "weight_decay": 0.05},
         {"params": tuned, "lr": options.upper_lr, "weight_decay": 0.01},
         {"params": [model.log_scale], "lr": 5 * options.head_lr, "weight_decay": 0.0},
-        *(
-            []
-            if options.settled
-            else [{"params": list(model.text.layers.parameters()), "lr": options.text_lr, "weight_decay": 0.01}]
-        ),
+        *([{"params": layers, "lr": options.text_lr, "weight_decay": 0.01}] if layers else []),
     ]
 
 
@@ -153,8 +154,8 @@ def train(
 
 def embeds(model: Starter, kept: Starter, tokenize: Words, *, settled: bool) -> tuple[Embed, Embed]:
     if settled:
-        first = Settled(model, tokenize)
-        return first, first.of(kept)
+        texts = Settled(kept, tokenize)  # both models' texts are the same
+        return texts, texts
     return partial(model.texts, tokenize), partial(kept.texts, tokenize)
 
 
@@ -180,11 +181,14 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def load_corpus(shared: Path, work: Path) -> Corpus:
-    """COCO and photos without captions join when their caches exist."""
+def load_corpus(shared: Path, work: Path, dev_trained: int) -> Corpus:
+    """COCO and photos without captions join when their caches exist, and the first photos of dev when they are asked for."""
     cache, objects = work / "cache", work / "objects.json"
+    photos = Cache.load(cache / "flickr-train")
+    if dev_trained:
+        photos = photos.joined(Cache.load(cache / "flickr-dev").part(slice(dev_trained)))
     further = {name: Cache.load(cache / name) for name in ("coco", "clothing-train", "unlabelled") if (cache / name).exists()}
-    captioned = [Captioned(Cache.load(cache / "flickr-train"), captions(shared))]
+    captioned = [Captioned(photos, captions(shared))]
     if "coco" in further:
         captioned.append(Captioned(further["coco"], by_photo(further["coco"], work)))
     return Corpus(
@@ -197,10 +201,10 @@ def load_corpus(shared: Path, work: Path) -> Corpus:
     )
 
 
-def load_checks(shared: Path, work: Path) -> tuple[Captioned, Captioned | None]:
-    dev, apart = work / "cache/flickr-dev", work / "cache/coco-check"
+def load_checks(shared: Path, work: Path, dev_trained: int) -> tuple[Captioned, Captioned | None]:
+    dev, apart = Cache.load(work / "cache/flickr-dev").part(slice(dev_trained, None)), work / "cache/coco-check"
     written = Captioned(Cache.load(apart), json.loads((apart / "captions.json").read_text())) if apart.exists() else None
-    return Captioned(Cache.load(dev), captions(shared)), written
+    return Captioned(dev, captions(shared)), written
 
 
 def by_photo(coco: Cache, work: Path) -> dict[str, list[str]]:
@@ -229,15 +233,27 @@ def main() -> None:
     torch.manual_seed(chosen.seed)
     options = Options(**{name: getattr(chosen, name) for name in asdict(Options())})
     weights = Weights(**{name: getattr(chosen, name) for name in asdict(Weights())})
-    corpus = load_corpus(chosen.shared, chosen.work)
+    corpus = load_corpus(chosen.shared, chosen.work, options.dev_trained)
     model = build(chosen.shared, options.trained_layers)
     original = Original.load(model, corpus.tokenize, corpus.texts(), chosen.work / "original.pt")
-    place_names(model, corpus.tokenize, corpus.names)
+    untaught = copy.deepcopy(model.image.state_dict())
     if chosen.start is not None:
         model.load_state_dict(torch.load(chosen.start))
+    if options.settled:
+        model.image.load_state_dict(untaught)
+    if options.settled or chosen.start is None:
+        place_names(model, corpus.tokenize, corpus.names)
     work = chosen.work / chosen.run
     work.mkdir(parents=True, exist_ok=True)
-    train(model, corpus, original, load_checks(chosen.shared, chosen.work), weights=weights, options=options, work=work)
+    train(
+        model,
+        corpus,
+        original,
+        load_checks(chosen.shared, chosen.work, options.dev_trained),
+        weights=weights,
+        options=options,
+        work=work,
+    )
 
 
 if __name__ == "__main__":
