@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--runs", nargs="+", required=True, help="the teachers")
     parser.add_argument("--start", help="the run that the student goes on from, the first teacher where none is named")
     parser.add_argument("--run", default="starter", help="name of the result, a run like the others")
-    parser.add_argument("--steps", type=int, default=480)
+    parser.add_argument("--steps", type=int, default=620)
     parser.add_argument("--dev-trained", type=int, default=0)
     parser.add_argument("--trained-layers", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
@@ -115,19 +115,17 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
     corpus = load_corpus(arguments.shared, arguments.work, arguments.dev_trained)
-    models = taught_together(arguments.shared, arguments.work, arguments.runs, arguments.trained_layers)
+    runs = [*arguments.runs, arguments.start or arguments.runs[0]]
+    *others, student = taught_together(arguments.shared, arguments.work, runs, arguments.trained_layers)
     caches = [source.photos for source in corpus.captioned]
     caches += [cache for cache in corpus.unlabelled if all(cache is not other for other in caches)]
     spoken = sorted(
         {text for source in corpus.captioned for text in source.texts()} | {name for each in corpus.names for name in each}
     )
     with torch.no_grad():
-        texts = models[0].texts(corpus.tokenize, spoken, part=250)
-    teachers = [copy.deepcopy(model.image).eval() for model in models]
-    begun = taught_together(
-        arguments.shared, arguments.work, [arguments.runs[0], arguments.start or arguments.runs[0]], arguments.trained_layers
-    )
-    student = distil(begun[1], teachers, caches, texts, steps=arguments.steps, seed=arguments.seed)
+        texts = student.texts(corpus.tokenize, spoken, part=250)
+    teachers = [model.image for model in others]
+    student = distil(student, teachers, caches, texts, steps=arguments.steps, seed=arguments.seed)
     folder = arguments.work / arguments.run
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(student.state_dict(), folder / "starter.pt")
