@@ -71,7 +71,7 @@ class SearchSettings(ModelAddresses, FolderSettings):
     )
 
     near_duplicate_similarity: float = Field(
-        default=0.96,
+        default=0.98,
         gt=0,
         le=1,
         description="least cosine similarity of two pictures that `collapse` takes for one; suits `starter`",
