@@ -1,13 +1,12 @@
 """One image tower learns what several say together, all of them taught beside the same text tower.
 
-Towers that began from other seeds err in other ways, and the mean of their vectors finds more than any of them does. One tower comes
-within a tenth of that gain, as it sees every picture in many views, mixed in pairs, and is told what the others make of just that
+Towers that began from other seeds err in other ways, and the mean of their vectors finds more than any of them does. One tower
+learns most of that, as it sees every picture in many views, mixed in pairs, and is told what the others make of just that
 (Beyer et al. 2022: a patient and consistent teacher).
 
     python -m training.starter.distil --shared ../shared --work $WORK --runs first second third --run distilled
 """
 
-import argparse
 import copy
 import sys
 import time
@@ -23,7 +22,7 @@ from training.starter.losses import taught
 from training.starter.model import ImageTower
 from training.starter.scores import text_to_image
 from training.starter.towers import Starter, as_batch, build
-from training.starter.train import average, load_checks, load_corpus, vectors
+from training.starter.train import average, later_step, load_checks, started, vectors
 
 BATCH = 256
 MIXED = 0.5
@@ -60,10 +59,8 @@ def distil(model: Starter, teachers: list[ImageTower], caches: list[Cache], text
     for module in student.head.modules():
         if isinstance(module, nn.Dropout | nn.Dropout2d):
             module.p = DROP
-    tuned = [*student.upper.parameters(), *student.head.classifier.parameters()]
-    pretrained = {id(parameter) for parameter in tuned}
-    head = [parameter for parameter in student.head.parameters() if id(parameter) not in pretrained]
-    optimiser = torch.optim.AdamW([{"params": head, "lr": RATES[0]}, {"params": tuned, "lr": RATES[1]}], weight_decay=0.01)
+    groups = [{"params": student.new(), "lr": RATES[0]}, {"params": student.pretrained(), "lr": RATES[1]}]
+    optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, list(RATES), total_steps=steps + 1, pct_start=0.1)
     student.train()
     began = time.perf_counter()
@@ -71,7 +68,7 @@ def distil(model: Starter, teachers: list[ImageTower], caches: list[Cache], text
         maps = views(caches, chance)
         with torch.autocast("cpu", torch.bfloat16):
             ours = student(maps).float()
-        drawn = torch.from_numpy(chance.choice(len(texts), TEXTS, replace=False))
+        drawn = torch.from_numpy(chance.choice(len(texts), min(TEXTS, len(texts)), replace=False))
         found = taught(ours, together(teachers, maps), texts[drawn])
         optimiser.zero_grad()
         torch.autograd.backward(found)
@@ -100,32 +97,21 @@ def taught_together(shared: Path, work: Path, runs: list[str], trained_layers: i
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
+    parser = later_step(__doc__)
     parser.add_argument("--runs", nargs="+", required=True, help="the teachers")
     parser.add_argument("--start", help="the run that the student goes on from, the first teacher where none is named")
-    parser.add_argument("--run", default="starter", help="name of the result, a run like the others")
     parser.add_argument("--steps", type=int, default=620)
-    parser.add_argument("--dev-trained", type=int, default=0)
-    parser.add_argument("--trained-layers", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=7)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(arguments.seed)
-    corpus = load_corpus(arguments.shared, arguments.work, arguments.dev_trained)
+    corpus = started(arguments)
     runs = [*arguments.runs, arguments.start or arguments.runs[0]]
     *others, student = taught_together(arguments.shared, arguments.work, runs, arguments.trained_layers)
-    caches = [source.photos for source in corpus.captioned]
-    caches += [cache for cache in corpus.unlabelled if all(cache is not other for other in caches)]
     spoken = sorted(
         {text for source in corpus.captioned for text in source.texts()} | {name for each in corpus.names for name in each}
     )
     with torch.no_grad():
         texts = student.texts(corpus.tokenize, spoken, part=250)
     teachers = [model.image for model in others]
-    student = distil(student, teachers, caches, texts, steps=arguments.steps, seed=arguments.seed)
+    student = distil(student, teachers, corpus.photos(), texts, steps=arguments.steps, seed=arguments.seed)
     folder = arguments.work / arguments.run
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(student.state_dict(), folder / "starter.pt")

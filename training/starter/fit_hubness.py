@@ -1,8 +1,6 @@
 """Measure how crowded the training pictures are under a run's towers, and write what takes it off: `hubness.pt` beside the weights."""
 
-import argparse
 import sys
-from pathlib import Path
 
 import torch
 
@@ -10,7 +8,7 @@ from training.starter.hubness import Texts, fitted
 from training.starter.objective import Captioned
 from training.starter.texts import Words
 from training.starter.towers import Starter, build, embed_images
-from training.starter.train import load_corpus
+from training.starter.train import later_step, started
 
 BANK = {"captions": 0.7, "statements": 0.2, "names": 0.1}
 """Shares of Flickr8k's captions, COCO's texts and class names among the texts at large; chosen on dev and on COCO's photos kept apart."""
@@ -31,26 +29,14 @@ def texts_at_large(model: Starter, tokenize: Words, captioned: list[Captioned], 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--run", default="starter")
-    parser.add_argument("--dev-trained", type=int, default=0)
-    parser.add_argument("--trained-layers", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=7)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(arguments.seed)
-    corpus = load_corpus(arguments.shared, arguments.work, arguments.dev_trained)
+    arguments = later_step(__doc__).parse_args()
+    corpus = started(arguments)
     model = build(arguments.shared, arguments.trained_layers)
     model.load_state_dict(torch.load(arguments.work / arguments.run / "starter.pt"))
     model.eval()
     bank = texts_at_large(model, corpus.tokenize, corpus.captioned, corpus.names)
-    caches = [source.photos for source in corpus.captioned]
-    caches += [cache for cache in corpus.unlabelled if all(cache is not other for other in caches)]
     images, owners, first = [], [], 0
-    for cache in caches:
+    for cache in corpus.photos():
         for view in range(min(2, len(cache.maps))):
             images.append(torch.from_numpy(embed_images(model, cache.maps[view])))
             owners.append(torch.arange(first, first + len(cache.names)))

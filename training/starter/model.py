@@ -129,6 +129,15 @@ class ImageTower(nn.Module):
         """Returns the L2-normalised embeddings (n, DIM)."""
         return self.from_features(self.upper(lower_map))[1]
 
+    def pretrained(self) -> list[nn.Parameter]:
+        """What MobileNetV2 brought: the upper blocks and the classifier."""
+        return [*self.upper.parameters(), *self.head.classifier.parameters()]
+
+    def new(self) -> list[nn.Parameter]:
+        """The rest of the head."""
+        known = {id(parameter) for parameter in self.pretrained()}
+        return [parameter for parameter in self.head.parameters() if id(parameter) not in known]
+
     def from_features(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the class logits (n, 1000) and the embeddings."""
         logits = self.head.class_logits(features)

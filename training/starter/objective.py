@@ -57,6 +57,11 @@ class Corpus:
     words: list[str]
     tokenize: Words
 
+    def photos(self) -> list[Cache]:
+        """Every cache once, those with captions first."""
+        captioned = [source.photos for source in self.captioned]
+        return captioned + [cache for cache in self.unlabelled if all(cache is not other for other in captioned)]
+
     def texts(self) -> set[str]:
         known = {text for source in self.captioned for texts in source.captions.values() for text in texts}
         known |= {

@@ -30,17 +30,20 @@ def stored(graph: GraphProto) -> Arrays:
             found[plain] = values.astype(np.float32) * raw[f"{plain}.scale"]
         elif values.dtype == np.float32 and not name.endswith(".scale"):
             found[name] = values
-    found |= {_owner(graph, name): found[name].T for name in found if name.startswith("onnx::MatMul")}
+    matrices = {_owner(graph, name): found[name].T for name in found if name.startswith("onnx::MatMul")}
+    found |= {name: matrix for name, matrix in matrices.items() if name is not None}
     twins = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Identity"}  # equal ones are kept once
     return found | {name: found[kept] for name, kept in twins.items() if kept in found}
 
 
-def _owner(graph: GraphProto, matrix: str) -> str:
-    """The exporter transposes a linear layer's matrix and drops its name; the bias that is added to the product still has it."""
+def _owner(graph: GraphProto, matrix: str) -> str | None:
+    """The exporter transposes a linear layer's matrix and drops its name; the bias that is added to the product still has it.
+
+    None where no bias is added: a matrix of what comes after the towers.
+    """
     product = next(node.output[0] for node in graph.node if node.op_type == "MatMul" and matrix in node.input)
-    biases = [name for node in graph.node if node.op_type == "Add" and product in node.input for name in node.input]
-    bias = next(str(name) for name in biases if name.endswith(".bias"))
-    return bias.removesuffix("bias") + "weight"
+    added = [str(name) for node in graph.node if node.op_type == "Add" and product in node.input for name in node.input]
+    return next((name.removesuffix("bias") + "weight" for name in added if name.endswith(".bias")), None)
 
 
 def restore(artefact: Path, model: Starter) -> None:

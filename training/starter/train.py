@@ -84,16 +84,14 @@ def vectors(model: Starter, embed: Embed, captioned: Captioned) -> tuple[Vectors
 
 def groups(model: Starter, options: Options) -> list[dict[str, object]]:
     """New layers learn fastest, then the image tower's pretrained layers, then the text tower's."""
-    tuned = [*model.image.upper.parameters(), *model.image.head.classifier.parameters()]
-    pretrained = {id(parameter) for parameter in tuned}
-    head = [parameter for parameter in model.image.head.parameters() if id(parameter) not in pretrained]
+    head = model.image.new()
     layers: list[nn.Parameter] = []
     if not options.settled:
         head += [*model.text.project.parameters(), *model.text.widen.parameters()]
         layers += model.text.layers.parameters()
     return [
         {"params": head, "lr": options.head_lr, "weight_decay": 0.05},
-        {"params": tuned, "lr": options.upper_lr, "weight_decay": 0.01},
+        {"params": model.image.pretrained(), "lr": options.upper_lr, "weight_decay": 0.01},
         {"params": [model.log_scale], "lr": 5 * options.head_lr, "weight_decay": 0.0},
         *([{"params": layers, "lr": options.text_lr, "weight_decay": 0.01}] if layers else []),
     ]
@@ -207,6 +205,26 @@ def load_checks(shared: Path, work: Path, dev_trained: int) -> tuple[Captioned, 
     return Captioned(dev, captions(shared)), written
 
 
+def later_step(doc: str | None) -> argparse.ArgumentParser:
+    """What every step after training takes."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shared", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--run", default="starter", help="the run that is written, or added to")
+    parser.add_argument("--dev-trained", type=int, default=0, help="as it was in training")
+    parser.add_argument("--trained-layers", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=7)
+    return parser
+
+
+def started(arguments: argparse.Namespace) -> Corpus:
+    """Threads and seed are set."""
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+    return load_corpus(arguments.shared, arguments.work, arguments.dev_trained)
+
+
 def by_photo(coco: Cache, work: Path) -> dict[str, list[str]]:
     """What people wrote of each photo where that is known, else what COCO-QA cut out of it."""
     stated, written = work / "cocoqa", work / "coco-captions.json"
@@ -229,6 +247,8 @@ def main() -> None:
         else:
             parser.add_argument(flag, type=type(default), default=default)
     chosen = parser.parse_args()
+    if chosen.settled and chosen.start is None:
+        parser.error("--settled wants --start: the run whose text tower stands still")
     torch.set_num_threads(chosen.threads)
     torch.manual_seed(chosen.seed)
     options = Options(**{name: getattr(chosen, name) for name in asdict(Options())})
